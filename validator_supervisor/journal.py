@@ -1,0 +1,37 @@
+"""Logging: one line per event to standard error, where systemd keeps it in the journal.
+
+Lines carry the priority prefix of sd-daemon(3) when standard error is the journal, and none on
+a terminal. Structured entries (an audit trail) go to journald's own socket.
+"""
+
+import os
+import sys
+
+from validator_supervisor.errors import SupervisorError
+
+# syslog(3) priorities
+ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
+
+# A line of journald's default LineMax= (journald.conf(5)) is cut there anyway.
+MESSAGE_MAX = 4096
+
+
+def log(priority: int, message: str) -> None:
+    """Write one entry; control characters, which could forge a second one, become ``?``."""
+    line = "".join(c if c.isprintable() else "?" for c in message[:MESSAGE_MAX])
+    prefix = f"<{priority}>" if "JOURNAL_STREAM" in os.environ else ""
+    print(prefix + line, file=sys.stderr, flush=True)
+
+
+def error(failure: SupervisorError) -> None:
+    """Log an expected failure and what to do about it."""
+    log(ERROR, failure.message)
+    if failure.hint:
+        log(ERROR, f"hint: {failure.hint}")
+
+
+def audit(message: str, **fields: str) -> None:
+    """Write one entry with fields of its own (systemd.journal-fields(7)), priority notice."""
+    from pystemd.journal import sendv  # imported here: most helpers never audit
+
+    sendv(MESSAGE=message, PRIORITY=str(NOTICE), SYSLOG_IDENTIFIER="validator-supervisor", **fields)

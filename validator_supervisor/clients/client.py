@@ -1,0 +1,21 @@
+"""What an adapter of a client says."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from validator_supervisor.config import Validator
+
+
+@dataclass(frozen=True)
+class Client:
+    """Argument lists and places of one client.
+
+    ``run`` takes the validator, its state directory and the URLs of the beacon nodes, preferred
+    first. ``public_keys`` returns the keys below a state directory as ``0x…``. ``locks`` returns
+    the lock files that a killed client leaves there, and that keep it from starting again.
+    """
+
+    run: Callable[[Validator, Path, Sequence[str]], list[str]]
+    public_keys: Callable[[Path], list[str]]
+    locks: Callable[[Path], list[Path]]

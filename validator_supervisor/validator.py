@@ -1,0 +1,93 @@
+"""The start of a validator: which beacon nodes, whose directory, what to run."""
+
+import fcntl
+import json
+import os
+from pathlib import Path
+
+from validator_supervisor import durable
+from validator_supervisor.clients import CLIENTS
+from validator_supervisor.config import Applied, Validator
+from validator_supervisor.errors import TEMPORARY, SupervisorError
+from validator_supervisor.watch import RESULTS, Reading, readings
+
+
+def lock(state: Path) -> None:
+    """Hold an exclusive flock(2) on the state directory until this process and its successor end.
+
+    The descriptor is inherited through exec, so the client holds it for its whole life.
+    Raises SupervisorError ``AlreadyRunning``.
+    """
+    descriptor = os.open(state, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SupervisorError(
+            "AlreadyRunning", f"another process holds {state}", f"fuser -v {state}"
+        ) from None
+    os.set_inheritable(descriptor, True)
+
+
+def users_of(directory: Path, proc: Path = Path("/proc")) -> list[int]:
+    """Return the processes that we can see and that have a file below ``directory`` open."""
+    found = []
+    for process in proc.iterdir():
+        if not process.name.isdigit() or int(process.name) == os.getpid():
+            continue
+        try:
+            links = [os.readlink(path) for path in (process / "fd").iterdir()]
+        except OSError:
+            continue  # it has ended, or is another user's
+        if any(Path(link).is_relative_to(directory) for link in links):
+            found.append(int(process.name))
+    return found
+
+
+def remove_stale_locks(validator: Validator, state: Path) -> list[Path]:
+    """Remove what a killed client has left; call with ``lock`` held.
+
+    Raises SupervisorError ``AlreadyRunning`` while a process has the directory open.
+    """
+    stale = CLIENTS[validator.release.client].locks(state)
+    if stale:
+        holders = users_of(state)
+        if holders:
+            raise SupervisorError("AlreadyRunning", f"process {holders[0]} uses {state}")
+        for path in stale:
+            path.unlink()
+    return stale
+
+
+def healthy_beacons(applied: Applied, validator: Validator, path: Path = RESULTS) -> list[str]:
+    """Return the validator's healthy nodes, preferred first.
+
+    Raises SupervisorError ``NoBeacon`` (temporary) when there is none, with each one's problem.
+    """
+    found = readings(path)
+    urls = applied.beacons(validator)
+    seen = {name: found.get(url, Reading(url)) for name, url in urls.items()}
+    healthy = [name for name, reading in seen.items() if reading.healthy]
+    if not healthy:
+        problems = "; ".join(f"{name}: {reading.problem}" for name, reading in seen.items())
+        raise SupervisorError(
+            "NoBeacon", f"no healthy beacon node ({problems})", exit_status=TEMPORARY
+        )
+    return healthy
+
+
+def argv(applied: Applied, validator: Validator, state: Path, nodes: list[str]) -> list[str]:
+    """Return the arguments of the process to become."""
+    if validator.kind == "command":
+        return list(validator.command)
+    urls = applied.beacons(validator)
+    client = CLIENTS[validator.release.client]
+    return client.run(validator, state, [urls[name] for name in nodes])
+
+
+def publish(validator: Validator, state: Path, runtime: Path, nodes: list[str]) -> None:
+    """Write what the watch and the controller may know of this run."""
+    keys = CLIENTS[validator.release.client].public_keys(state)
+    if not keys:
+        raise SupervisorError("NoKeys", f"no keystore in {state}", "import keys first")
+    known = {"node": nodes[0], "public_keys": keys}
+    durable.replace(runtime / "run.json", json.dumps(known).encode())

@@ -1,0 +1,106 @@
+"""The rounds of validator-watch.service: asks beacon nodes, remembers what they said."""
+
+import json
+import time
+from concurrent.futures import Executor
+from dataclasses import replace
+from pathlib import Path
+
+from validator_supervisor import journal, watch
+from validator_supervisor.beacon import Beacon, Chain
+from validator_supervisor.config import Applied, Validator
+from validator_supervisor.document import from_plain
+from validator_supervisor.errors import SupervisorError
+from validator_supervisor.watch import Attesting, Reading, Target
+
+RUNTIME = Path("/run/validator")
+PUBLIC_KEY = r"0x[0-9a-f]{96}"
+
+
+class Watcher:
+    """What is known between two looks."""
+
+    def __init__(self, applied: Applied) -> None:
+        self.applied = applied
+        self.targets = watch.targets(applied)
+        self.readings = {t.url: Reading(t.url) for t in self.targets}
+        self.attesting: dict[str, Attesting] = {}
+        self._chains: dict[str, Chain] = {}
+        self._indices: dict[tuple[str, ...], list[int]] = {}
+        self._next: dict[str, float] = {}
+
+    def look(self, pool: Executor) -> None:
+        """Look at everything whose time has come."""
+        now = time.monotonic()
+        due = [t for t in self.targets if self._next.get(t.url, 0) <= now]
+        for target, reading in zip(due, pool.map(self._observe, due), strict=True):
+            self._note(target, reading)
+        validators = [v for v in self.applied.config.validators.values() if v.kind == "ethereum"]
+        for validator in validators:
+            if self._next.get(validator.name, 0) <= now:
+                self._next[validator.name] = now + watch.HEALTHY_SECONDS / 2
+                self._look_at_validator(validator)
+
+    def status(self) -> str:
+        """Return one line for systemctl status."""
+        healthy = sum(reading.healthy for reading in self.readings.values())
+        parts = [f"{healthy} of {len(self.readings)} beacon nodes healthy"]
+        for name, value in sorted(self.attesting.items()):
+            parts.append(f"{name}: {value.live} of {value.keys} keys live in epoch {value.epoch}")
+        return "; ".join(parts)
+
+    def _note(self, target: Target, reading: Reading) -> None:
+        before = self.readings[target.url]
+        self.readings[target.url] = reading
+        pause = watch.HEALTHY_SECONDS if reading.healthy else watch.UNHEALTHY_SECONDS
+        self._next[target.url] = time.monotonic() + pause
+        if reading.healthy and not before.healthy:
+            journal.log(journal.NOTICE, f"{target.url} is healthy")
+        elif before.healthy and not reading.healthy:
+            journal.log(journal.WARNING, f"{target.url}: {reading.problem}")
+
+    def _observe(self, target: Target) -> Reading:
+        beacon = Beacon(target.url)
+        before = self.readings[target.url]
+        started = time.monotonic()
+        try:
+            syncing = beacon.syncing()
+            latency = time.monotonic() - started
+            chain = self._chains.get(target.url)
+            if not chain or not before.healthy:
+                # Asked again after each trouble: what answers there may be another node now.
+                chain = self._chains[target.url] = beacon.chain()
+            problem = watch.problem_of(target, chain, syncing, time.time())
+        except SupervisorError as failure:
+            return watch.advance(before, failure.message, 0, 0, time.time())
+        return watch.advance(before, problem, latency, syncing.head_slot, time.time())
+
+    def _look_at_validator(self, validator: Validator) -> None:
+        """Ask the first healthy node which keys were seen to sign in this and the last epoch."""
+        known = self._running(validator)
+        urls = [u for u in self.applied.beacons(validator).values() if self.readings[u].healthy]
+        if not known or not urls:
+            self.attesting.pop(validator.name, None)
+            return
+        beacon, chain = Beacon(urls[0]), self._chains[urls[0]]
+        epoch = chain.slot(time.time()) // chain.slots_per_epoch
+        before = self.attesting.get(validator.name, Attesting(keys=len(known)))
+        try:
+            indices = self._indices.get(known) or beacon.indices(known)
+            self._indices = {**self._indices, known: indices}
+            for asked in range(max(before.epoch, epoch - 1), epoch + 1):
+                live = beacon.live(asked, indices)
+                if live:
+                    before = Attesting(asked, live, len(known))
+        except SupervisorError as failure:
+            journal.log(journal.WARNING, f"liveness of {validator.name}: {failure.message}")
+        self.attesting[validator.name] = replace(before, keys=len(known))
+
+    def _running(self, validator: Validator) -> tuple[str, ...]:
+        """Return the public keys of a validator that runs; its file is not trusted."""
+        try:
+            raw = (RUNTIME / validator.name / "run.json").read_bytes()
+            stored = from_plain(json.loads(raw), validator.name).mapping()["public_keys"]
+            return tuple(key.string(PUBLIC_KEY, "a public key") for key in stored.items())
+        except (OSError, ValueError, KeyError, RecursionError, SupervisorError):
+            return ()

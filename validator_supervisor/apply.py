@@ -1,0 +1,53 @@
+"""What a changed configuration means for what runs."""
+
+from dataclasses import dataclass
+
+from validator_supervisor.config import Applied
+from validator_supervisor.generator import tunnel_unit, validator_unit
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Units to stop before systemd reads the new configuration, and to start and restart after."""
+
+    stop: tuple[str, ...]
+    start: tuple[str, ...]
+    restart: tuple[str, ...]
+
+
+def plan(before: Applied, after: Applied) -> Plan:
+    """Compare two configurations: what is in both unchanged is not in the plan."""
+    old, new = _definitions(before), _definitions(after)
+    return Plan(
+        stop=tuple(unit for unit in old if unit not in new),
+        start=tuple(unit for unit in new if unit not in old and _enabled(after, unit)),
+        restart=tuple(unit for unit in new if unit in old and old[unit] != new[unit]),
+    )
+
+
+def _definitions(applied: Applied) -> dict[str, object]:
+    config = applied.config
+    found: dict[str, object] = {}
+    for node in config.nodes.values():
+        if node.host:
+            ports = [applied.beacon_url(node, network) for network in node.beacon]
+            found[tunnel_unit(node.name)] = (node, ports)
+    for validator in config.validators.values():
+        found[validator_unit(validator.name)] = (validator, applied.beacons(validator))
+    return found
+
+
+def _enabled(applied: Applied, unit: str) -> bool:
+    disabled = [validator_unit(v.name) for v in applied.config.validators.values() if not v.enabled]
+    return unit not in disabled
+
+
+def users(applied: Applied) -> str:
+    """Return the sysusers.d(5) lines of the validators' own users."""
+    lines = []
+    for validator in applied.config.validators.values():
+        # A user that the operator names is the operator's to make.
+        if validator.user == f"validator_{validator.name}":
+            home = f"/var/lib/validator/{validator.name}"
+            lines.append(f'u {validator.user} - "Validator {validator.name}" {home}\n')
+    return "".join(lines)

@@ -1,0 +1,38 @@
+"""`validator-supervisor authorize NODE`: the command that lets this host in, to run on the node."""
+
+import shlex
+from pathlib import Path
+
+from validator_supervisor.config import Applied, Node
+from validator_supervisor.errors import SupervisorError
+from validator_supervisor.run import run
+from validator_supervisor.tunnel import forwards
+
+STORE = Path("/etc/credstore")
+
+
+def command(node: Node, applied: Applied, key: str) -> list[str]:
+    """Return the arguments of validator-supervisor-node(8) for exactly the node's forwards."""
+    words = ["validator-supervisor-node", "add-validator", key]
+    for forward in forwards(node, applied):
+        if not forward.remote.startswith("/"):
+            option = "--permit-listen" if forward.reverse else "--permit-open"
+            words.append(f"{option}={forward.remote}")
+    return words
+
+
+def public_key(identity: str) -> str:
+    """Return the public key of a plain credential. Raises SupervisorError."""
+    path = STORE / f"validator-tunnel.{identity}"
+    hint = f"make it with: ssh-keygen -t ed25519 -N '' -C '' -f {path}"
+    if not path.exists():
+        raise SupervisorError("NoIdentity", f"{path} is not there", hint)
+    return run(["/usr/bin/ssh-keygen", "-y", "-f", str(path)], seconds=10).stdout.decode().strip()
+
+
+def line(applied: Applied, name: str) -> str:
+    """Return the command line to show. Raises SupervisorError."""
+    node = applied.config.nodes.get(name)
+    if node is None or not node.host:
+        raise SupervisorError("UnknownNode", f"no node {name} with a host is applied")
+    return shlex.join(command(node, applied, public_key(node.identity)))

@@ -1,0 +1,57 @@
+"""Calls to the controller."""
+
+from jeepney import DBusAddress, HeaderFields, MessageType, new_method_call
+from jeepney.io.blocking import DBusConnection, open_dbus_connection
+
+from validator_supervisor.bus import names
+from validator_supervisor.errors import TEMPORARY, SupervisorError
+
+# The controller answers in milliseconds; it may have to be started first.
+SECONDS = 25.0
+DENIED = "org.freedesktop.DBus.Error.AccessDenied"
+GROUPS = "be root or a member of validator-operators (to look: validator-viewers)"
+
+
+class Client:
+    """A connection to the system bus."""
+
+    def __init__(self) -> None:
+        try:
+            self._connection: DBusConnection = open_dbus_connection("SYSTEM")
+        except (OSError, ConnectionError) as failure:
+            raise SupervisorError("NoBus", f"no system bus: {failure}") from None
+
+    def call(
+        self, path: str, interface: str, method: str, signature: str = "", *body: object
+    ) -> tuple[object, ...]:
+        """Return the values of the reply. Raises SupervisorError with the bus's error."""
+        address = DBusAddress(path, bus_name=names.SERVICE, interface=interface)
+        message = new_method_call(address, method, signature or None, body)
+        try:
+            reply = self._connection.send_and_get_reply(message, timeout=SECONDS)
+        except (TimeoutError, ConnectionError, EOFError):
+            raise SupervisorError(
+                "NoController",
+                "the controller does not answer",
+                "systemctl status validator-supervisor",
+                exit_status=TEMPORARY,
+            ) from None
+        if reply.header.message_type is MessageType.error:
+            name = str(reply.header.fields.get(HeaderFields.error_name))
+            words = " ".join(str(item) for item in reply.body)
+            raise SupervisorError(name, words, GROUPS if name == DENIED else "")
+        return tuple(reply.body)
+
+    def objects(self) -> dict[str, dict[str, dict[str, object]]]:
+        """Return every object's interfaces and properties."""
+        (managed,) = self.call(names.ROOT, names.OBJECT_MANAGER, "GetManagedObjects")
+        (manager,) = self.call(names.ROOT, names.PROPERTIES, "GetAll", "s", f"{names.SERVICE}.Manager")
+        assert isinstance(managed, dict)
+        every = {**managed, names.ROOT: {f"{names.SERVICE}.Manager": manager}}
+        return {
+            path: {
+                name: {key: value[1] for key, value in properties.items()}
+                for name, properties in interfaces.items()
+            }
+            for path, interfaces in every.items()
+        }

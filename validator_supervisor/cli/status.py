@@ -1,0 +1,177 @@
+"""`validator-supervisor status`: one screen of what there is and what is wrong."""
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+
+from validator_supervisor.bus.interface import MANAGER, NODE, VALIDATOR
+from validator_supervisor.generator import tunnel_unit, validator_unit
+
+Properties = Mapping[str, object]
+# systemd.exec(5), "Process Exit Codes": EXIT_CREDENTIALS.
+NO_CREDENTIAL = 243
+# What ssh, the helpers and beacon nodes say, and what an operator can do about it.
+ADVICE = (
+    ("Permission denied", "the node does not accept the key: `validator-supervisor authorize {0}`"),
+    ("Could not resolve hostname", "is the name right, and does this host have a name server?"),
+    ("Connection refused", "is sshd running on the node, on this port?"),
+    ("timed out", "is the node up, and does its firewall let this host in?"),
+    ("not responding", "the connection was cut; is the node up?"),
+    ("No route to host", "is the network up?"),
+    ("Network is unreachable", "is the network up?"),
+    ("refuses the reverse forward", "permit it: `validator-supervisor authorize {0}`"),
+    ("administratively prohibited", "permit it: `validator-supervisor authorize {0}`"),
+    ("cannot listen to port", "another program has the port: `ss -ltnp`"),
+    ("Address already in use", "another program has the port: `ss -ltnp`"),
+    ("Host key verification failed", "compare the node's host key with host_key:"),
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that needs a person: what, the last thing it said, and what to do."""
+
+    subject: str
+    problem: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that is shown; ``nodes`` and ``validators`` are the D-Bus properties."""
+
+    version: str
+    healthy: bool
+    nodes: list[Properties]
+    validators: list[Properties]
+    problems: list[Problem]
+
+
+def report(objects: Mapping[str, Mapping[str, Properties]], said: Callable[[str], str]) -> Report:
+    """Make the report; ``said`` returns the last warning in the journal of a unit."""
+
+    def of(interface: str) -> list[Properties]:
+        found = [i[interface] for i in objects.values() if interface in i]
+        return sorted(found, key=lambda properties: str(properties.get("Name", "")))
+
+    (manager,) = of(MANAGER.name)
+    nodes, validators = of(NODE.name), of(VALIDATOR.name)
+    found = [_node_problem(node, said) for node in nodes]
+    found += [_validator_problem(validator, said) for validator in validators]
+    problems = [problem for problem in found if problem]
+    return Report(str(manager["Version"]), not problems, nodes, validators, problems)
+
+
+def _node_problem(node: Properties, said: Callable[[str], str]) -> Problem | None:
+    name, state = str(node["Name"]), str(node["TunnelState"])
+    if state == "host-key-changed":
+        advice = "ask the node's operator; journalctl -u " + tunnel_unit(name)
+        return Problem(f"node {name}", str(node["StatusText"]), advice)
+    if state not in ("connected", "none", "stopped"):
+        words = said(tunnel_unit(name)) or str(node["StatusText"]) or state
+        return Problem(f"node {name}", words, advise(words, name, tunnel_unit(name)))
+    if state == "stopped":
+        unit = tunnel_unit(name)
+        return Problem(f"node {name}", "its tunnel is stopped", f"systemctl start {unit}")
+    if node["BeaconProblem"]:
+        words = str(node["BeaconProblem"])
+        heard = said(tunnel_unit(name)) if state == "connected" else ""
+        if "administratively prohibited" in heard:
+            words = f"{words} ({heard})"
+        return Problem(f"node {name}", f"beacon node: {words}", advise(words, name, ""))
+    return None
+
+
+def _validator_problem(validator: Properties, said: Callable[[str], str]) -> Problem | None:
+    name, state = str(validator["Name"]), validator["ActiveState"]
+    unit = validator_unit(name)
+    if state == "active" or not validator["Enabled"]:
+        return None
+    if state == "inactive" and validator["SubState"] == "dead":
+        return Problem(f"validator {name}", "is stopped", f"systemctl start {unit}")
+    words = said(unit) or str(validator["StatusText"]) or str(state)
+    exited = f"exited with {validator['LastExitStatus']} {validator['Restarts']} times"
+    shown = f"{words} ({exited})" if validator["LastExitStatus"] else words
+    return Problem(f"validator {name}", shown, f"journalctl -u {unit}")
+
+
+def advise(words: str, name: str, unit: str) -> str:
+    """Return what to do about a message."""
+    for pattern, advice in ADVICE:
+        if pattern in words:
+            return advice.format(name)
+    if str(NO_CREDENTIAL) in words or "credentials" in words:
+        return f"put the key into /etc/credstore/validator-tunnel.{name}"
+    return f"journalctl -u {unit}" if unit else "ask the node's operator"
+
+
+def as_json(shown: Report) -> dict[str, object]:
+    """Return the report for ``--json``."""
+    return asdict(shown)
+
+
+def as_text(shown: Report, now: float) -> list[str]:
+    """Return the lines of the screen; ``now`` in Unix seconds."""
+    state = "healthy" if shown.healthy else f"{len(shown.problems)} problem(s)"
+    lines = [f"validator-supervisor {shown.version}: {state}", "", "NODES"]
+    lines += columns([_node_row(node, now) for node in shown.nodes]) or ["  none"]
+    lines += ["", "VALIDATORS"]
+    lines += columns([_validator_row(v, now) for v in shown.validators]) or ["  none"]
+    if shown.problems:
+        lines += ["", "PROBLEMS"]
+        for problem in shown.problems:
+            lines += [f"  {problem.subject}: {problem.problem}", f"    → {problem.advice}"]
+    return lines
+
+
+def _node_row(node: Properties, now: float) -> list[str]:
+    tunnel = str(node["TunnelState"])
+    if tunnel == "connected":
+        tunnel += since(node["TunnelSinceUSec"], now)
+    beacon = "no beacon node"
+    if node["BeaconHealthy"]:
+        beacon = f"beacon node healthy, {int(str(node['BeaconLatencyUSec'])) // 1000} ms"
+    elif node["BeaconProblem"]:
+        beacon = f"beacon node: {node['BeaconProblem']}"
+    where = str(node["Host"]) or "this host"
+    return [str(node["Name"]), where, "no tunnel" if tunnel == "none" else tunnel, beacon]
+
+
+def _validator_row(validator: Properties, now: float) -> list[str]:
+    state = str(validator["SubState"])
+    if validator["ActiveState"] == "active":
+        state = "running" + since(validator["SinceUSec"], now)
+    elif not validator["Enabled"]:
+        state = "disabled"
+    what = f"{validator['Kind']} {validator['Network']}".strip()
+    through = f"through {validator['ConnectedNode']}" if validator["ConnectedNode"] else ""
+    keys = validator["PublicKeys"]
+    duty = ""
+    if validator["AttestedEpoch"] and isinstance(keys, list):
+        live, epoch = validator["AttestingKeys"], validator["AttestedEpoch"]
+        duty = f"{live} of {len(keys)} keys attested in epoch {epoch}"
+    elif keys and validator["ActiveState"] == "active":
+        duty = "not attested yet"
+    return [str(validator["Name"]), what, state, through, duty]
+
+
+def since(usec: object, now: float) -> str:
+    """Return how long ago, as an operator says it."""
+    started = int(str(usec)) / 1e6
+    seconds = max(0, int(now - started))
+    clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(started))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f" since {clock} ({seconds // size} {unit})"
+    return f" since {clock} ({seconds} s)"
+
+
+def columns(rows: list[list[str]]) -> list[str]:
+    """Return the rows with their columns aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    joined = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    )
+    return [re.sub(r"\s+$", "", f"  {line}") for line in joined]

@@ -1,5 +1,6 @@
 """What a changed configuration means for what runs."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from validator_supervisor.config import Applied
@@ -18,11 +19,12 @@ class Plan:
 def plan(before: Applied, after: Applied) -> Plan:
     """Compare two configurations: what is in both unchanged is not in the plan."""
     old, new = _definitions(before), _definitions(after)
-    return Plan(
-        stop=tuple(unit for unit in old if unit not in new),
-        start=tuple(unit for unit in new if unit not in old and _enabled(after, unit)),
-        restart=tuple(unit for unit in new if unit in old and old[unit] != new[unit]),
-    )
+    was, now = _enabled(before, old), _enabled(after, new)
+    # One that is disabled may run all the same, if somebody has started it by hand.
+    stop = tuple(unit for unit in old if unit not in new or (unit in was and unit not in now))
+    start = tuple(unit for unit in new if unit in now and unit not in was)
+    changed = (unit for unit in new if unit in old and old[unit] != new[unit])
+    return Plan(stop, start, tuple(unit for unit in changed if unit not in stop + start))
 
 
 def _definitions(applied: Applied) -> dict[str, object]:
@@ -37,9 +39,9 @@ def _definitions(applied: Applied) -> dict[str, object]:
     return found
 
 
-def _enabled(applied: Applied, unit: str) -> bool:
-    disabled = [validator_unit(v.name) for v in applied.config.validators.values() if not v.enabled]
-    return unit not in disabled
+def _enabled(applied: Applied, units: Iterable[str]) -> set[str]:
+    validators = applied.config.validators.values()
+    return set(units) - {validator_unit(v.name) for v in validators if not v.enabled}
 
 
 def users(applied: Applied) -> str:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from validator_supervisor.document import Value, from_plain
 from validator_supervisor.errors import TEMPORARY, SupervisorError
+from validator_supervisor.journal import printable
 
 SECONDS = 5.0  # one request, all of it: half of the time between two looks
 SIZE_MAX = 4 << 20  # 64 validators or a whole specification are under 100 kB
@@ -52,9 +53,10 @@ class Beacon:
 
     def chain(self) -> Chain:
         """GET /eth/v1/config/spec and /eth/v1/beacon/genesis."""
-        spec = self._data("GET", "/eth/v1/config/spec").mapping()
-        genesis = self._data("GET", "/eth/v1/beacon/genesis").mapping()
+        specification = self._data("GET", "/eth/v1/config/spec")
+        beginning = self._data("GET", "/eth/v1/beacon/genesis")
         with self._checked():
+            spec, genesis = specification.mapping(), beginning.mapping()
             return Chain(
                 spec["CONFIG_NAME"].string(),
                 _number(genesis["genesis_time"]),
@@ -102,9 +104,12 @@ class Beacon:
         try:
             yield
         except (ValueError, KeyError, RecursionError, SupervisorError) as failure:
-            raise SupervisorError(
-                "BeaconFailed", f"unexpected answer: {str(failure)[:200]}", exit_status=TEMPORARY
-            ) from None
+            raise _failed(f"unexpected answer: {failure}") from None
+
+
+def _failed(reason: str) -> SupervisorError:
+    # It holds the other side's words, and goes to terminals and to D-Bus, which takes no NUL.
+    return SupervisorError("BeaconFailed", printable(reason[:200]), exit_status=TEMPORARY)
 
 
 def _number(value: Value) -> int:
@@ -116,28 +121,28 @@ def _number(value: Value) -> int:
 
 def request(url: str, method: str, path: str, body: bytes | None) -> bytes:
     """Return the body of a 2xx answer. Raises SupervisorError ``BeaconFailed`` (temporary)."""
-    parts = urlsplit(url)
-    secure = parts.scheme == "https"
-    kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=SECONDS)
     headers = {"Accept": "application/json", "Connection": "close"}
     if body is not None:
         headers["Content-Type"] = "application/json"
     try:
-        connection.connect()
-        with _deadline(connection.sock):
-            connection.request(method, parts.path + path, body, headers)
-            answer = connection.getresponse()
-            content = answer.read(SIZE_MAX + 1)
-    except (OSError, http.client.HTTPException) as failure:
-        reason = getattr(failure, "strerror", None) or str(failure) or type(failure).__name__
-        raise SupervisorError("BeaconFailed", reason[:200], exit_status=TEMPORARY) from None
-    finally:
-        connection.close()
+        parts = urlsplit(url)
+        secure = parts.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        connection = kind(parts.hostname or "", parts.port, timeout=SECONDS)
+        with contextlib.closing(connection):
+            connection.connect()
+            with _deadline(connection.sock):
+                connection.request(method, parts.path + path, body, headers)
+                answer = connection.getresponse()
+                content = answer.read(SIZE_MAX + 1)
+    # ValueError: a name that IDNA cannot encode.
+    except (OSError, ValueError, http.client.HTTPException) as failure:
+        words = getattr(failure, "strerror", None) or str(failure) or type(failure).__name__
+        raise _failed(words) from None
     if len(content) > SIZE_MAX:
-        raise SupervisorError("BeaconFailed", "answer is too long", exit_status=TEMPORARY)
+        raise _failed("answer is too long")
     if not 200 <= answer.status < 300:
-        raise SupervisorError("BeaconFailed", f"HTTP status {answer.status}", exit_status=TEMPORARY)
+        raise _failed(f"HTTP status {answer.status}")
     return content
 
 

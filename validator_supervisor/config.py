@@ -23,12 +23,20 @@ HOST = r"[A-Za-z0-9:][A-Za-z0-9.:_-]{0,254}"
 USER = r"[a-z_][a-z0-9_-]{0,30}"
 PORT = (1, 65535)
 # An address as seen from the node: HOST:PORT, with brackets around an IPv6 address.
-ADDRESS = r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9][A-Za-z0-9._-]*):[0-9]{1,5}"
+BELOW_65536 = "[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
+ADDRESS = rf"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9][A-Za-z0-9._-]*):({BELOW_65536})"
 SOCKET = r"[a-z0-9][a-z0-9-]{0,20}\.sock"
 # Only what can stand unquoted in a unit file and in ssh's arguments.
 PATH = r"(/[A-Za-z0-9._+@-]+)+"
-KEY_TYPES = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521",
-             "ssh-rsa", "sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com")  # fmt: skip
+KEY_TYPES = (
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "ssh-rsa",
+    "sk-ssh-ed25519@openssh.com",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+)
 FIRST_USE = "first-use"
 ANY = ""  # the network of a beacon address that serves whatever validator asks
 
@@ -138,10 +146,14 @@ def applied(path: Path = APPLIED) -> Applied:
     """
     try:
         stored = json.loads(path.read_bytes())
-        return Applied(read(from_plain(stored["config"], str(path))), dict(stored["ports"]))
+        ports = from_plain(stored["ports"], str(path)).mapping()
+        return Applied(
+            read(from_plain(stored["config"], str(path))),
+            {key: port.integer(*PORT, "a port") for key, port in ports.items()},
+        )
     except FileNotFoundError:
         return Applied(read(from_plain({}, str(path))), {})
-    except (OSError, ValueError, TypeError, KeyError) as failure:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as failure:
         raise SupervisorError(
             "NotApplied", f"{path} is damaged: {failure}", "systemctl start validator-apply"
         ) from None
@@ -159,10 +171,12 @@ def assign_ports(config: Config, before: dict[str, int]) -> dict[str, int]:
     Raises ConfigError when ``port_range`` is too small.
     """
     low, high = config.port_range
-    wanted = [f"{n.name}/{network}" for n in config.nodes.values() if n.host for network in n.beacon]
-    ports = {key: before[key] for key in wanted if low <= before.get(key, 0) <= high}
-    taken = set(ports.values())
-    taken |= {f.local for n in config.nodes.values() for f in n.forwards if isinstance(f.local, int)}
+    tunnels = [node for node in config.nodes.values() if node.host]
+    wanted = [f"{node.name}/{network}" for node in tunnels for network in node.beacon]
+    taken = {f.local for node in tunnels for f in node.forwards if isinstance(f.local, int)}
+    kept = {key: before[key] for key in wanted if low <= before.get(key, 0) <= high}
+    ports = {key: port for key, port in kept.items() if port not in taken}
+    taken |= set(ports.values())
     free = (port for port in range(low, high + 1) if port not in taken)
     for key in wanted:
         if key not in ports:
@@ -178,9 +192,9 @@ def read(document: Value) -> Config:
     top = document.section("version", "nodes", "port_range", "validators")
     if top.members:
         top.need("version", lambda v: v.integer(1, 1, "the version of this format"))
-    nodes = top.get("nodes", _nodes, {})
+    nodes = top.get("nodes", _nodes, dict[str, Node]())
     ports = top.get("port_range", _port_range, (13000, 14000))
-    validators = top.get("validators", partial(_validators, nodes=nodes), {})
+    validators = top.get("validators", lambda v: _validators(v, nodes), dict[str, Validator]())
     _local_ports(document, nodes)
     return Config(nodes, validators, ports)
 
@@ -213,7 +227,7 @@ def _node(name: str, value: Value) -> Node:
         for key in ("port", "user", "identity", "host_key", "forwards"):
             if key in keys.members:
                 raise keys.members[key].error("means nothing without host")
-    beacon = keys.get("beacon", partial(_beacon, local=not host), {})
+    beacon = keys.get("beacon", lambda v: _beacon(v, local=not host), dict[str, str]())
     if not host:
         return Node(name, "", 0, "", "", "", beacon, ())
     return Node(

@@ -7,9 +7,12 @@ Anchors, aliases, tags, duplicate keys and several documents are refused.
 
 import difflib
 import json
+import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from validator_supervisor.errors import ConfigError
@@ -25,7 +28,7 @@ T = TypeVar("T")
 class Value:
     """A scalar, list or mapping, its key path and its place (1-based; 0 where there is none)."""
 
-    data: "None | bool | int | str | tuple[Value, ...] | dict[str, Value]"
+    data: "bool | int | str | tuple[Value, ...] | dict[str, Value] | None"
     file: str
     line: int = 0
     column: int = 0
@@ -125,7 +128,7 @@ class Section:
 
 def from_plain(data: object, file: str, key: str = "") -> Value:
     """Turn what ``json`` has read into a Value. Raises ConfigError on a number with a fraction."""
-    value: None | bool | int | str | tuple[Value, ...] | dict[str, Value]
+    value: bool | int | str | tuple[Value, ...] | dict[str, Value] | None
     if isinstance(data, dict):
         value = {name: from_plain(member, file, join(key, name)) for name, member in data.items()}
     elif isinstance(data, list):
@@ -135,6 +138,24 @@ def from_plain(data: object, file: str, key: str = "") -> Value:
     else:
         raise ConfigError(file, f"unexpected {type(data).__name__} at {key}")
     return Value(value, file, key=key)
+
+
+def read_json(path: Path) -> Value:
+    """Read JSON that another job has written. Raises ConfigError.
+
+    Only from a regular file: a FIFO or a device there would hold its reader up for ever.
+    """
+    try:
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(path, flags), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigError(str(path), "is not a regular file")
+            raw = file.read(SIZE_MAX + 1)
+        if len(raw) > SIZE_MAX:
+            raise ConfigError(str(path), f"is larger than {SIZE_MAX} bytes")
+        return from_plain(json.loads(raw), str(path))
+    except (OSError, ValueError, RecursionError) as failure:
+        raise ConfigError(str(path), f"cannot be read: {failure}") from None
 
 
 def parse(raw: bytes, file: str) -> Value:
@@ -154,7 +175,8 @@ def parse(raw: bytes, file: str) -> Value:
         mark = failure.problem_mark
         place = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else file
         raise ConfigError(place, f"is not YAML: {failure.problem}") from None
-    except yaml.YAMLError as failure:
+    # ValueError, OverflowError: PyYAML converts the numbers in escapes and directives as they are.
+    except (yaml.YAMLError, ValueError, OverflowError) as failure:
         raise ConfigError(file, f"is not YAML: {str(failure).splitlines()[0]}") from None
 
 
@@ -233,7 +255,7 @@ class _Composer:
         raise AssertionError("PyYAML ends every mapping it starts")
 
 
-def _scalar(text: str, *, plain: bool) -> None | bool | int | str:
+def _scalar(text: str, *, plain: bool) -> bool | int | str | None:
     if not plain:
         return text
     if text in ("", "~", "null"):

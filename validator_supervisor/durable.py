@@ -1,4 +1,4 @@
-"""The only way to write what must survive a power cut: write, fsync, rename, fsync the directory."""
+"""The only way to write what must survive: write, fsync, rename, fsync the directory."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,8 @@ from pathlib import Path
 def write(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Replace ``path`` by ``data``: after a crash at any point it is the old file or the new one.
 
-    Raises OSError when anything fails; then ``path`` is as it was.
+    Raises OSError when anything fails; then ``path`` is as it was, or, where the directory alone
+    could not be synced, the new file.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     temporary.unlink(missing_ok=True)

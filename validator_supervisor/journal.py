@@ -16,11 +16,16 @@ ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
 MESSAGE_MAX = 4096
 
 
+def printable(text: str) -> str:
+    """Return ``text`` with ``?`` for what could forge a line or command a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 def log(priority: int, message: str) -> None:
-    """Write one entry; control characters, which could forge a second one, become ``?``."""
-    line = "".join(c if c.isprintable() else "?" for c in message[:MESSAGE_MAX])
+    """Write one entry; control characters become ``?``."""
     prefix = f"<{priority}>" if "JOURNAL_STREAM" in os.environ else ""
-    print(prefix + line, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{prefix}{printable(message[:MESSAGE_MAX])}\n")
+    sys.stderr.flush()
 
 
 def error(failure: SupervisorError) -> None:

@@ -1,8 +1,7 @@
 """The chains we know.
 
-Until validators' keys are kept encrypted, only the development network is open.
+Until validators' keys are kept encrypted, only development chains are open.
 """
 
-DEVELOPMENT = "dev"
-
-NETWORKS = (DEVELOPMENT,)
+# The CONFIG_NAME of each network's specification; a development chain has any.
+NETWORKS = {"dev": ""}

@@ -46,9 +46,15 @@ def run(
 def ending(done: subprocess.CompletedProcess[bytes]) -> str:
     """Say how a process ended: its status or signal, and its last words."""
     code = done.returncode
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+    how = f"was killed by {_signal(-code)}" if code < 0 else f"exited with {code}"
     words = done.stderr.decode(errors="replace").strip().splitlines()
     return f"{how}: {words[-1]}" if words else how
+
+
+def _signal(number: int) -> str:
+    # Of the real-time signals only the first and the last have a name.
+    known = [s.name for s in signal.Signals if s == number]
+    return known[0] if known else f"signal {number}"
 
 
 def become(argv: Sequence[str], extra: Mapping[str, str] | None = None) -> NoReturn:

@@ -8,6 +8,7 @@ added over that socket, because the reply to each says whether the node accepted
 import base64
 import hashlib
 import os
+import re
 import time
 from pathlib import Path
 
@@ -110,17 +111,17 @@ def pinned(node: Node, state: Path) -> str:
         return node.host_key
     path = state / "host-key"
     try:
-        stored = path.read_text().strip()
+        stored = path.read_bytes().decode("ascii", "replace").strip()
     except FileNotFoundError:
         return ""
-    if len(stored.split()) != 2:
+    if not re.fullmatch(r"[A-Za-z0-9@.-]+ [A-Za-z0-9+/=]+", stored):
         raise SupervisorError(
             "HostKeyUnreadable", f"{path} holds no host key", "write `TYPE BASE64` into it"
         )
     return stored
 
 
-def offer(node: Node, kind: str, key: str, pin: str, directory: Path, state: Path) -> str:
+def offer(kind: str, key: str, pin: str, directory: Path, state: Path) -> str:
     """Answer ssh's question for known keys when the node offers ``kind key``.
 
     Returns the key to accept. A first contact pins the offered key; another key than the pinned

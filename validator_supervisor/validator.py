@@ -35,10 +35,10 @@ def users_of(directory: Path, proc: Path = Path("/proc")) -> list[int]:
         if not process.name.isdigit() or int(process.name) == os.getpid():
             continue
         try:
-            links = [os.readlink(path) for path in (process / "fd").iterdir()]
+            links = [path.readlink() for path in (process / "fd").iterdir()]
         except OSError:
             continue  # it has ended, or is another user's
-        if any(Path(link).is_relative_to(directory) for link in links):
+        if any(link.is_relative_to(directory) for link in links):
             found.append(int(process.name))
     return found
 

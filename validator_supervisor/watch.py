@@ -7,6 +7,9 @@ from pathlib import Path
 
 from validator_supervisor.beacon import Chain, Syncing
 from validator_supervisor.config import ANY, Applied
+from validator_supervisor.networks import NETWORKS
+from validator_supervisor.document import Value, read_json
+from validator_supervisor.errors import SupervisorError
 
 RESULTS = Path("/run/validator-watch/results.json")
 # Seconds between two looks at a healthy node, and at one whose return somebody waits for.
@@ -63,8 +66,9 @@ def targets(applied: Applied) -> list[Target]:
 
 def problem_of(target: Target, chain: Chain, syncing: Syncing, now: float) -> str:
     """Return why a node that answers cannot be used at ``now`` (Unix seconds), or ``""``."""
-    if target.network and chain.network != target.network:
-        return f"is on network {chain.network}, not {target.network}"
+    expected = NETWORKS.get(target.network)
+    if expected and chain.network != expected:
+        return f"is on network {chain.network}, not {expected}"
     if syncing.is_syncing:
         return f"is synchronising, at slot {syncing.head_slot} of {chain.slot(now)}"
     behind = chain.slot(now) - syncing.head_slot
@@ -98,17 +102,44 @@ def dump(found: Mapping[str, Reading], attesting: Mapping[str, Attesting]) -> by
 
 
 def readings(path: Path = RESULTS) -> dict[str, Reading]:
-    """Return what is known of each beacon node by URL; empty before the first look."""
+    """Return what is known of each beacon node by URL.
+
+    Empty before the first look, and where anything in the file, which is another job's, is
+    unexpected.
+    """
     try:
-        return {item["url"]: Reading(**item) for item in json.loads(path.read_bytes())["beacons"]}
-    except FileNotFoundError:
+        found = [_reading(item.mapping()) for item in read_json(path).mapping()["beacons"].items()]
+    except (KeyError, SupervisorError):
         return {}
+    return {reading.url: reading for reading in found}
+
+
+def _reading(item: Mapping[str, Value]) -> Reading:
+    return Reading(
+        item["url"].string(),
+        item["healthy"].boolean(),
+        item["problem"].string(),
+        _count(item["since_usec"]),
+        _count(item["latency_usec"]),
+        _count(item["head_slot"]),
+        _count(item["failures"]),
+    )
+
+
+def _count(value: Value, high: int = (1 << 64) - 1) -> int:
+    return value.integer(0, high, "a number")
 
 
 def attesting(path: Path = RESULTS) -> dict[str, Attesting]:
-    """Return what is known of each validator by name; empty before the first look."""
+    """Return what is known of each validator by name; empty as ``readings`` is."""
     try:
-        stored = json.loads(path.read_bytes())["validators"]
-    except FileNotFoundError:
+        stored = read_json(path).mapping()["validators"].mapping()
+        return {name: _attesting(item.mapping()) for name, item in stored.items()}
+    except (KeyError, SupervisorError):
         return {}
-    return {name: Attesting(**item) for name, item in stored.items()}
+
+
+def _attesting(item: Mapping[str, Value]) -> Attesting:
+    # D-Bus gives the number of keys 32 bits.
+    keys = (1 << 32) - 1
+    return Attesting(_count(item["epoch"]), _count(item["live"], keys), _count(item["keys"], keys))

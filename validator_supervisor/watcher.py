@@ -1,6 +1,5 @@
 """The rounds of validator-watch.service: asks beacon nodes, remembers what they said."""
 
-import json
 import time
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -9,7 +8,7 @@ from pathlib import Path
 from validator_supervisor import journal, watch
 from validator_supervisor.beacon import Beacon, Chain
 from validator_supervisor.config import Applied, Validator
-from validator_supervisor.document import from_plain
+from validator_supervisor.document import read_json
 from validator_supervisor.errors import SupervisorError
 from validator_supervisor.watch import Attesting, Reading, Target
 
@@ -88,7 +87,8 @@ class Watcher:
         try:
             indices = self._indices.get(known) or beacon.indices(known)
             self._indices = {**self._indices, known: indices}
-            for asked in range(max(before.epoch, epoch - 1), epoch + 1):
+            # Not from what was seen before: another node's clock may have been ahead.
+            for asked in range(max(0, epoch - 1) if before.epoch != epoch else epoch, epoch + 1):
                 live = beacon.live(asked, indices)
                 if live:
                     before = Attesting(asked, live, len(known))
@@ -99,8 +99,7 @@ class Watcher:
     def _running(self, validator: Validator) -> tuple[str, ...]:
         """Return the public keys of a validator that runs; its file is not trusted."""
         try:
-            raw = (RUNTIME / validator.name / "run.json").read_bytes()
-            stored = from_plain(json.loads(raw), validator.name).mapping()["public_keys"]
+            stored = read_json(RUNTIME / validator.name / "run.json").mapping()["public_keys"]
             return tuple(key.string(PUBLIC_KEY, "a public key") for key in stored.items())
-        except (OSError, ValueError, KeyError, RecursionError, SupervisorError):
+        except (KeyError, SupervisorError):
             return ()

@@ -7,6 +7,7 @@ from validator_supervisor.bus import model, names
 from validator_supervisor.bus.manager import Systemd
 from validator_supervisor.bus.model import Objects, UnitState, World
 from validator_supervisor.config import Applied
+from validator_supervisor.document import from_plain
 from validator_supervisor.errors import SupervisorError
 from validator_supervisor.generator import tunnel_unit, validator_unit
 
@@ -20,7 +21,7 @@ class Controller:
 
     def __init__(self, systemd: Systemd) -> None:
         self._systemd = systemd
-        self._applied = Applied(config.read(config.from_plain({}, "nothing")), {})
+        self._applied = Applied(config.read(from_plain({}, "nothing")), {})
         self._units: dict[str, UnitState] = {}
         self._stale: set[str] = set()
         self._reread = True
@@ -71,7 +72,7 @@ class Controller:
         return ()
 
     def _switch(self, unit: str, method: str) -> bool:
-        active = self._systemd.state(unit).active
+        active = self._systemd.active(unit)
         if method == "Start":
             if active == "active":
                 return False

@@ -29,7 +29,7 @@ class Actions(Protocol):
         """Carry it out."""
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """An answer with one of the bus's own error names."""
 
     def __init__(self, name: str, message: str) -> None:
@@ -54,7 +54,7 @@ class Dispatcher:
         try:
             signature, body = self._call(message)
             reply = new_method_return(message, signature or None, body)
-        except Refused as refused:
+        except RefusedError as refused:
             reply = new_error(message, refused.name, "s", (refused.message,))
         except SupervisorError as failure:
             reply = new_error(message, names.ERROR + failure.code, "s", (str(failure),))
@@ -73,14 +73,16 @@ class Dispatcher:
         signature = fields.get(HeaderFields.signature, "")
         if interface is None:
             # The bus policy is written in terms of interfaces: there is no way around them.
-            raise Refused("UnknownInterface", "the call names no interface")
+            raise RefusedError("UnknownInterface", "the call names no interface")
         known = self._known(interface, member)
         if path not in self.objects and not self._children(path):
-            raise Refused("UnknownObject", f"no object {path}")
+            raise RefusedError("UnknownObject", f"no object {path}")
         if interface in BY_NAME and interface not in self.objects.get(path, {}):
-            raise Refused("UnknownInterface", f"{path} has no interface {interface}")
+            raise RefusedError("UnknownInterface", f"{path} has no interface {interface}")
         if signature != known.signature:
-            raise Refused("InvalidArgs", f"{member} takes ({known.signature}), not ({signature})")
+            raise RefusedError(
+                "InvalidArgs", f"{member} takes ({known.signature}), not ({signature})"
+            )
         if interface in BY_NAME:
             return known.reply, self._act(message, path, member)
         return known.reply, self._standard(path, member, message.body)
@@ -91,9 +93,9 @@ class Dispatcher:
         elif any(owner == interface for owner, _ in STANDARD):
             method = STANDARD.get((interface, member))
         else:
-            raise Refused("UnknownInterface", f"no interface {interface}")
+            raise RefusedError("UnknownInterface", f"no interface {interface}")
         if method is None:
-            raise Refused("UnknownMethod", f"{interface} has no method {member}")
+            raise RefusedError("UnknownMethod", f"{interface} has no method {member}")
         return method
 
     def _act(self, message: Message, path: str, member: str) -> tuple[object, ...]:
@@ -118,7 +120,7 @@ class Dispatcher:
             return (self._introspect(path),)
         if member == "GetManagedObjects":
             if path != names.ROOT:
-                raise Refused("UnknownInterface", f"{path} manages no objects")
+                raise RefusedError("UnknownInterface", f"{path} manages no objects")
             below = {p: i for p, i in self.objects.items() if p != names.ROOT}
             return ({p: {n: variants(n, v) for n, v in i.items()} for p, i in below.items()},)
         if member == "Ping":
@@ -131,7 +133,7 @@ class Dispatcher:
         interface = str(body[0])
         here = self.objects.get(path, {})
         if interface and interface not in here and not any(o == interface for o, _ in STANDARD):
-            raise Refused("UnknownInterface", f"{path} has no interface {interface}")
+            raise RefusedError("UnknownInterface", f"{path} has no interface {interface}")
         if member == "GetAll":
             chosen = [interface] if interface else list(here)
             merged: Values = {}
@@ -142,9 +144,9 @@ class Dispatcher:
         # An empty interface name stands for any (specification, "Properties.Get").
         owners = [i for i in ([interface] if interface else here) if name in here.get(i, {})]
         if not owners:
-            raise Refused("UnknownProperty", f"{path} has no property {name}")
+            raise RefusedError("UnknownProperty", f"{path} has no property {name}")
         if member == "Set":
-            raise Refused("PropertyReadOnly", f"{name} is read-only")
+            raise RefusedError("PropertyReadOnly", f"{name} is read-only")
         return (variants(owners[0], here[owners[0]])[name],)
 
     def _children(self, path: str) -> list[str]:
@@ -200,7 +202,7 @@ def changes(before: Objects, after: Objects) -> list[Message]:
             changed = _changed(BY_NAME[name], before[path][name], values)
             if changed:
                 emitter = DBusAddress(path, interface=names.PROPERTIES)
-                body = (name, variants(name, changed), [])
+                body = (name, variants(name, changed), list[str]())
                 signals.append(new_signal(emitter, "PropertiesChanged", "sa{sv}as", body))
     return signals
 

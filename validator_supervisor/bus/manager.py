@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from pystemd.dbusexc import DBusError
+from pystemd.dbusexc import DBusBaseError
 from pystemd.dbuslib import DBus
 
 from validator_supervisor.bus.model import UnitState
@@ -92,9 +92,13 @@ class Systemd:
         self._callbacks[key] = call
         self._bus.match_signal(SYSTEMD, path, interface, member, call)
 
+    def active(self, unit: str) -> str:
+        """Return the ActiveState of a unit of any type."""
+        return self._text(unit, UNIT, b"ActiveState")
+
     def state(self, unit: str) -> UnitState:
-        """Return the state of a unit."""
-        active = self._text(unit, UNIT, b"ActiveState")
+        """Return the state of a service."""
+        active = self.active(unit)
         since = b"ActiveEnterTimestamp" if active == "active" else b"StateChangeTimestamp"
         return UnitState(
             active=active,
@@ -112,7 +116,7 @@ class Systemd:
         try:
             words = [(ord("s"), word) for word in arguments]
             self._bus.call_method(SYSTEMD, path, interface, method, words)
-        except DBusError as failure:
+        except DBusBaseError as failure:
             name = arguments[0].decode() if arguments else ""
             raise SupervisorError(
                 "SystemdRefused", f"systemd refuses {method.decode()} {name}: {failure}"
@@ -121,7 +125,7 @@ class Systemd:
     def _property(self, unit: str, interface: bytes, name: bytes, kind: bytes) -> object:
         try:
             return self._bus.get_property(SYSTEMD, unit_path(unit), interface, name, kind)
-        except DBusError as failure:
+        except DBusBaseError as failure:
             raise SupervisorError("SystemdRefused", f"{unit}: {failure}") from None
 
     def _text(self, unit: str, interface: bytes, name: bytes) -> str:

@@ -1,6 +1,5 @@
 """What the objects on the bus say: configuration, units and watch results to property values."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +8,7 @@ from validator_supervisor import __version__
 from validator_supervisor.bus import names
 from validator_supervisor.bus.interface import MANAGER, NODE, VALIDATOR
 from validator_supervisor.config import Applied, Node, Validator
-from validator_supervisor.document import from_plain
+from validator_supervisor.document import read_json
 from validator_supervisor.errors import SupervisorError
 from validator_supervisor.generator import tunnel_unit, validator_unit
 from validator_supervisor.tunnel import HOST_KEY_CHANGED
@@ -18,7 +17,6 @@ from validator_supervisor.watch import Attesting, Reading
 Values = dict[str, object]
 # Object path → interface → property → value.
 Objects = dict[str, dict[str, Values]]
-RUN_MAX = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -59,14 +57,13 @@ class World:
 def read_run(path: Path) -> Run:
     """Return what a validator has published, and nothing of it where any of it is unexpected."""
     try:
-        with path.open("rb") as file:
-            stored = from_plain(json.loads(file.read(RUN_MAX)), str(path)).mapping()
+        stored = read_json(path).mapping()
         keys = stored["public_keys"].items()
         return Run(
             stored["node"].string(r"[a-z0-9_-]{0,20}"),
             tuple(key.string(r"0x[0-9a-f]{96}", "a public key") for key in keys),
         )
-    except (OSError, ValueError, KeyError, RecursionError, SupervisorError):
+    except (KeyError, SupervisorError):
         return Run()
 
 
@@ -76,9 +73,7 @@ def objects(world: World) -> Objects:
     for node in world.applied.config.nodes.values():
         found[names.node_path(node.name)] = {NODE.name: _node(world, node)}
     for validator in world.applied.config.validators.values():
-        found[names.validator_path(validator.name)] = {
-            VALIDATOR.name: _validator(world, validator)
-        }
+        found[names.validator_path(validator.name)] = {VALIDATOR.name: _validator(world, validator)}
     return found
 
 

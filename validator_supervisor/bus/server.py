@@ -3,7 +3,7 @@
 import selectors
 from pathlib import Path
 
-from jeepney import Message, MessageGenerator, message_bus
+from jeepney import DBusAddress, Message, message_bus, new_method_call
 from jeepney.io.blocking import DBusConnection, open_dbus_connection
 from jeepney.wrappers import unwrap_msg
 
@@ -14,6 +14,8 @@ from validator_supervisor.bus.dispatch import Dispatcher, changes
 from validator_supervisor.bus.manager import Systemd
 from validator_supervisor.errors import SupervisorError
 
+# The bus itself; jeepney has no name for every call to it in every release.
+BUS = DBusAddress("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBus")
 DO_NOT_QUEUE = 4  # DBUS_NAME_FLAG_DO_NOT_QUEUE
 PRIMARY_OWNER = 1  # DBUS_REQUEST_NAME_REPLY_PRIMARY_OWNER
 
@@ -64,23 +66,9 @@ class Server:
             self._refresh()
 
     def _uid(self, sender: str) -> int:
-        (uid,) = unwrap_msg(self._asking.send_and_get_reply(Driver().get_unix_user(sender)))
+        question = new_method_call(BUS, "GetConnectionUnixUser", "s", (sender,))
+        (uid,) = unwrap_msg(self._asking.send_and_get_reply(question))
         return int(uid)
-
-
-class Driver(MessageGenerator):
-    """The call to the bus itself that jeepney has no name for in every release."""
-
-    interface = "org.freedesktop.DBus"
-
-    def __init__(self) -> None:
-        super().__init__(object_path="/org/freedesktop/DBus", bus_name="org.freedesktop.DBus")
-
-    def get_unix_user(self, name: str) -> Message:
-        """Return the call of GetConnectionUnixUser."""
-        from jeepney import new_method_call
-
-        return new_method_call(self, "GetConnectionUnixUser", "s", (name,))
 
 
 def received(connection: DBusConnection) -> list[Message]:

@@ -1,9 +1,13 @@
 """Calls to the controller."""
 
+from collections.abc import Mapping
+from typing import cast
+
 from jeepney import DBusAddress, HeaderFields, MessageType, new_method_call
 from jeepney.io.blocking import DBusConnection, open_dbus_connection
 
 from validator_supervisor.bus import names
+from validator_supervisor.bus.interface import MANAGER
 from validator_supervisor.errors import TEMPORARY, SupervisorError
 
 # The controller answers in milliseconds; it may have to be started first.
@@ -45,9 +49,10 @@ class Client:
     def objects(self) -> dict[str, dict[str, dict[str, object]]]:
         """Return every object's interfaces and properties."""
         (managed,) = self.call(names.ROOT, names.OBJECT_MANAGER, "GetManagedObjects")
-        (manager,) = self.call(names.ROOT, names.PROPERTIES, "GetAll", "s", f"{names.SERVICE}.Manager")
-        assert isinstance(managed, dict)
-        every = {**managed, names.ROOT: {f"{names.SERVICE}.Manager": manager}}
+        (manager,) = self.call(names.ROOT, names.PROPERTIES, "GetAll", "s", MANAGER.name)
+        known = cast(Mapping[str, Mapping[str, Mapping[str, tuple[str, object]]]], managed)
+        own = cast(Mapping[str, tuple[str, object]], manager)
+        every = {**known, names.ROOT: {MANAGER.name: own}}
         return {
             path: {
                 name: {key: value[1] for key, value in properties.items()}

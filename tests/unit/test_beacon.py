@@ -1,0 +1,339 @@
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from validator_supervisor import beacon
+from validator_supervisor.beacon import BATCH, Beacon, Chain, Syncing
+from validator_supervisor.errors import TEMPORARY, SupervisorError
+
+Serve = Callable[..., str]
+
+
+class Node:
+    """A hostile beacon node: ``talk`` has each connection, after its request was read."""
+
+    def __init__(self, talk: Callable[[socket.socket, bytes], None]) -> None:
+        self.talk = talk
+        self.requests: list[bytes] = []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self) -> None:
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            with connection, contextlib.suppress(OSError):
+                self.requests.append(connection.recv(1 << 20))
+                self.talk(connection, self.requests[-1])
+
+    def close(self) -> None:
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+@contextlib.contextmanager
+def serving(talk: Callable[[socket.socket, bytes], None]) -> Iterator[Node]:
+    node = Node(talk)
+    try:
+        yield node
+    finally:
+        node.close()
+
+
+def answering(raw: bytes) -> Callable[[socket.socket, bytes], None]:
+    return lambda connection, _: connection.sendall(raw)
+
+
+def http(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
+    head = "".join(f"{line}\r\n" for line in (f"HTTP/1.1 {status}", *headers))
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def data(value: object) -> bytes:
+    return http(json.dumps({"data": value}).encode())
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beacon, "SECONDS", 0.3)
+
+
+def failure(call: Callable[[], object]) -> str:
+    with pytest.raises(SupervisorError) as caught:
+        call()
+    assert caught.value.code == "BeaconFailed"
+    assert caught.value.exit_status == TEMPORARY
+    # It goes into the journal, onto a terminal and to D-Bus.
+    assert caught.value.message
+    assert caught.value.message.isprintable()
+    assert len(caught.value.message) <= 220
+    return caught.value.message
+
+
+def failure_of(raw: bytes) -> str:
+    with serving(answering(raw)) as node:
+        return failure(Beacon(node.url).syncing)
+
+
+SPEC = {"CONFIG_NAME": "dev", "SECONDS_PER_SLOT": "12", "SLOTS_PER_EPOCH": "32", "OTHER": ["x"]}
+
+
+def chain_of(spec: object, genesis: object) -> Callable[[socket.socket, bytes], None]:
+    def talk(connection: socket.socket, request: bytes) -> None:
+        connection.sendall(data(spec if b"/config/spec " in request else genesis))
+
+    return talk
+
+
+def test_chain_is_read_from_two_answers() -> None:
+    with serving(chain_of(SPEC, {"genesis_time": "1695902400", "x": None})) as node:
+        assert Beacon(node.url).chain() == Chain("dev", 1695902400, 12, 32)
+    assert [request.split(b"\r\n")[0] for request in node.requests] == [
+        b"GET /eth/v1/config/spec HTTP/1.1",
+        b"GET /eth/v1/beacon/genesis HTTP/1.1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "genesis"),
+    [
+        ([], {"genesis_time": "1"}),
+        (None, {"genesis_time": "1"}),
+        ("x", {"genesis_time": "1"}),
+        ({}, {"genesis_time": "1"}),
+        (SPEC, []),
+        (SPEC, {}),
+        (SPEC, {"genesis_time": 1}),
+        (SPEC, {"genesis_time": "-1"}),
+        (SPEC, {"genesis_time": "1.5"}),
+        (SPEC, {"genesis_time": " 1"}),
+        (SPEC, {"genesis_time": "１"}),  # noqa: RUF001  a digit to Unicode, not to us
+        (SPEC, {"genesis_time": str(2**64)}),
+        (SPEC, {"genesis_time": "9" * 5000}),
+        (SPEC | {"SECONDS_PER_SLOT": True}, {"genesis_time": "1"}),
+        (SPEC | {"SLOTS_PER_EPOCH": None}, {"genesis_time": "1"}),
+        (SPEC | {"CONFIG_NAME": 5}, {"genesis_time": "1"}),
+        (SPEC | {"CONFIG_NAME": "\x1b[2J"}, {"genesis_time": "1"}),
+        (SPEC | {"CONFIG_NAME": "a\0"}, {"genesis_time": "1"}),
+    ],
+)
+def test_unexpected_chains(spec: object, genesis: object) -> None:
+    with serving(chain_of(spec, genesis)) as node:
+        assert "unexpected answer" in failure(Beacon(node.url).chain)
+
+
+def test_slots_of_no_length_divide_nothing_by_zero() -> None:
+    spec = SPEC | {"SECONDS_PER_SLOT": "0", "SLOTS_PER_EPOCH": "0"}
+    with serving(chain_of(spec, {"genesis_time": "0"})) as node:
+        chain = Beacon(node.url).chain()
+    assert (chain.slot(10.0), chain.slots_per_epoch) == (10, 1)
+
+
+def test_syncing() -> None:
+    answer = {"head_slot": "5", "is_syncing": True, "is_optimistic": True, "sync_distance": "0"}
+    with serving(answering(data(answer))) as node:
+        assert Beacon(node.url).syncing() == Syncing(5, True, True)
+    del answer["is_optimistic"]
+    with serving(answering(data(answer))) as node:
+        assert Beacon(node.url).syncing() == Syncing(5, True, False)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"data": []}',
+        b'{"data": {}}',
+        b'{"data": null}',
+        b'{"data": {"head_slot": 5, "is_syncing": false}}',
+        b'{"data": {"head_slot": "5", "is_syncing": "false"}}',
+        b'{"data": {"head_slot": "5", "is_syncing": 0}}',
+        b'{"data": {"head_slot": "5"}}',
+        b'{"data": {"head_slot": 1e400, "is_syncing": false}}',
+        b'{"data": {"\\u0000\\u001b[2J\\ud800": NaN}}',
+        b'{"data": {"head_slot": "\\ud800", "is_syncing": false}}',
+        b'{"data": {"head_slot": "5", "is_syncing": false}',
+        b"\xff\xfe",
+        b"\xef\xbb\xbf{}",
+        b"<html>502</html>",
+        b"[" * 100_000,
+        b'{"data":' * 100_000,
+        b"1" * 10_000,
+    ],
+)
+def test_unexpected_bodies(body: bytes) -> None:
+    assert "unexpected answer" in failure_of(http(body))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\n",
+        b"\0\x1b[2J\x1b]0;x\x07\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1\r\n\r\n",
+        b"HTTP/1.1 abc OK\r\n\r\n",
+        b"HTTP/9.9 200 \x00\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 1000 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\na: " + b"b" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nabc",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffff\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\n{",
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 1000,
+    ],
+)
+def test_garbage_for_http(raw: bytes) -> None:
+    assert failure_of(raw)
+
+
+@given(st.binary(max_size=60), st.sampled_from([b"", b"HTTP/1.1 ", b"HTTP/1.1 200 OK\r\n"]))
+@settings(max_examples=60)
+def test_any_answer_is_read_or_an_expected_failure(raw: bytes, head: bytes) -> None:
+    failure_of(head + raw)
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 x", "400 x", "404 x", "503 x"])
+def test_only_2xx_is_an_answer_and_redirects_lead_nowhere(status: str) -> None:
+    good = data({"head_slot": "5", "is_syncing": False}).partition(b"\r\n\r\n")[2]
+    with (
+        serving(answering(http(good))) as elsewhere,
+        serving(answering(http(good, status, f"Location: {elsewhere.url}/"))) as node,
+    ):
+        assert failure(Beacon(node.url).syncing) == f"HTTP status {status.split()[0]}"
+    assert elsewhere.requests == []
+
+
+def test_size_of_an_answer_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beacon, "SIZE_MAX", 1000)
+    good = json.dumps({"data": {"head_slot": "5", "is_syncing": False}}).encode()
+    with serving(answering(http(good.ljust(1000)))) as node:
+        assert Beacon(node.url).syncing().head_slot == 5
+    assert failure_of(http(good.ljust(1001))) == "answer is too long"
+    endless = b"HTTP/1.1 200 OK\r\n\r\n" + good.ljust(100_000)
+    assert failure_of(endless) == "answer is too long"
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n" + b" " * 2000
+    assert failure_of(chunked)
+
+
+@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\n\r\n"])
+def test_slow_drip_is_cut_at_the_deadline(head: bytes) -> None:
+    ended = threading.Event()
+
+    def drip(connection: socket.socket, request: bytes) -> None:
+        del request
+        connection.sendall(head)
+        try:
+            while not ended.wait(0.05):
+                # Each byte comes well within any limit on a single read.
+                connection.sendall(b"a")
+        except OSError:
+            ended.set()
+
+    with serving(drip) as node:
+        started = time.monotonic()
+        failure(Beacon(node.url).syncing)
+        assert 0.25 < time.monotonic() - started < 1
+        assert ended.wait(1), "the connection was left open"
+        ended.set()
+
+
+def test_endless_interim_answers_are_cut_at_the_deadline() -> None:
+    def talk(connection: socket.socket, request: bytes) -> None:
+        del request
+        while True:
+            connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+
+    with serving(talk) as node:
+        started = time.monotonic()
+        failure(Beacon(node.url).syncing)
+        assert time.monotonic() - started < 1
+
+
+def test_silence_is_cut_at_the_deadline() -> None:
+    quiet = threading.Event()
+    with serving(lambda _connection, _request: quiet.wait(2) and None) as node:
+        started = time.monotonic()
+        failure(Beacon(node.url).syncing)
+        assert time.monotonic() - started < 1
+        quiet.set()
+
+
+def test_deadline_ends_with_the_request() -> None:
+    before = threading.active_count()
+    with serving(answering(data({"head_slot": "5", "is_syncing": False}))) as node:
+        for _ in range(20):
+            Beacon(node.url).syncing()
+        time.sleep(0.05)
+        assert threading.active_count() <= before + 2
+
+
+def test_nobody_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    assert failure(Beacon(f"http://127.0.0.1:{port}").syncing) == "Connection refused"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://a..b:5052", f"http://{'a' * 64}:1", "http://127.0.0.1:99999", "http://[::::]:1"]
+)
+def test_addresses_that_cannot_be(url: str) -> None:
+    failure(Beacon(url).syncing)
+
+
+def test_something_without_tls_behind_https() -> None:
+    with serving(answering(b"HTTP/1.1 400 x\r\n\r\n")) as node:
+        failure(Beacon(node.url.replace("http:", "https:")).syncing)
+
+
+def test_indices_are_asked_for_in_batches() -> None:
+    def talk(connection: socket.socket, request: bytes) -> None:
+        ids = request.split()[1].decode().split("?id=")[1].split(",")
+        assert len(ids) <= BATCH
+        connection.sendall(data([{"index": str(int(i, 16)), "status": "x"} for i in ids]))
+
+    with serving(talk) as node:
+        keys = [f"0x{i:096x}" for i in range(BATCH + 1)]
+        assert Beacon(node.url).indices(keys) == list(range(BATCH + 1))
+        assert len(node.requests) == 2
+        assert Beacon(node.url).indices([]) == []
+
+
+@pytest.mark.parametrize("answer", [{}, [5], [{}], [{"index": 5}], [{"index": "x"}], [None]])
+def test_unexpected_indices(answer: object) -> None:
+    with serving(answering(data(answer))) as node:
+        failure(lambda: Beacon(node.url).indices(["0x00"]))
+
+
+def test_live_counts_who_was_seen() -> None:
+    answer = [{"index": "1", "is_live": True}, {"index": "2", "is_live": False}]
+    with serving(answering(data(answer))) as node:
+        assert Beacon(node.url).live(7, [1, 2]) == 1
+    head, _, body = node.requests[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /eth/v1/validator/liveness/7 HTTP/1.1\r\n")
+    assert b"Content-Type: application/json" in head
+    assert json.loads(body or b'["1", "2"]') == ["1", "2"]
+
+
+@pytest.mark.parametrize("answer", [{}, [{}], [{"is_live": "true"}], [{"is_live": 1}], "x"])
+def test_unexpected_liveness(answer: object) -> None:
+    with serving(answering(data(answer))) as node:
+        failure(lambda: Beacon(node.url).live(7, [1]))

@@ -1,0 +1,233 @@
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from validator_supervisor import config, run, validator, watch
+from validator_supervisor.config import Applied, Validator
+from validator_supervisor.errors import TEMPORARY, SupervisorError
+from validator_supervisor.watch import Reading
+
+KEYS = ["0x" + "ab" * 48, "0x" + "cd" * 48]
+HELSINKI, LOCAL = "http://127.0.0.1:13000", "http://127.0.0.1:5052"
+
+
+@pytest.fixture
+def main(example: Applied) -> Validator:
+    return example.config.validators["main"]
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    for key in KEYS:
+        (tmp_path / "state/keystores" / key).mkdir(parents=True)
+    return tmp_path / "state"
+
+
+def results(path: Path, *found: Reading) -> Path:
+    path.write_bytes(watch.dump({reading.url: reading for reading in found}, {}))
+    return path
+
+
+def test_lock_is_held_and_inherited(tmp_path: Path) -> None:
+    # In a process of its own: the lock lasts as long as the process.
+    program = (
+        "import subprocess, sys; from pathlib import Path; from validator_supervisor import"
+        " validator; validator.lock(Path(sys.argv[1])); print('held', flush=True);"
+        " import os; os.execv('/bin/cat', ['cat'])"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as holder:
+        assert holder.stdout
+        assert holder.stdin
+        assert holder.stdout.readline() == b"held\n"
+        # An answer from cat: what holds the lock now is the program the helper has become.
+        holder.stdin.write(b"ready\n")
+        holder.stdin.flush()
+        assert holder.stdout.readline() == b"ready\n"
+        with pytest.raises(SupervisorError) as caught:
+            validator.lock(tmp_path)
+        assert caught.value.code == "AlreadyRunning"
+        holder.stdin.close()
+        holder.wait()
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(descriptor)
+
+
+def test_users_are_other_processes_with_a_file_below(tmp_path: Path) -> None:
+    inside, beside = tmp_path / "state", tmp_path / "state-of-another"
+    for directory in (inside, beside):
+        directory.mkdir()
+        (directory / "LOCK").touch()
+    with (inside / "LOCK").open(), (beside / "LOCK").open() as other:
+        assert validator.users_of(inside) == []  # it is us
+        with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, stdout=other) as process:
+            assert validator.users_of(inside) == []
+            assert validator.users_of(beside) == [process.pid]
+            assert process.stdin
+            process.stdin.close()
+            process.wait()
+    assert validator.users_of(beside) == []
+
+
+def test_processes_that_end_or_are_hidden_do_not_matter(tmp_path: Path) -> None:
+    for name in ("1", "2", "self", "x1"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "2/fd").mkdir()
+    (tmp_path / "2/fd/0").symlink_to("/state/LOCK")
+    (tmp_path / "2/fd/1").symlink_to("socket:[5]")
+    assert validator.users_of(Path("/state"), tmp_path) == [2]
+
+
+def test_locks_of_a_killed_client_are_removed(main: Validator, state: Path) -> None:
+    lock = state / "keystores" / KEYS[0] / "voting-keystore.json.lock"
+    lock.touch()
+    (lock.parent / "voting-keystore.json").touch()
+    assert validator.remove_stale_locks(main, state) == [lock]
+    assert [path.name for path in lock.parent.iterdir()] == ["voting-keystore.json"]
+    assert validator.remove_stale_locks(main, state) == []
+
+
+def test_locks_stay_while_somebody_is_there(main: Validator, state: Path) -> None:
+    lock = state / "keystores" / KEYS[0] / "voting-keystore.json.lock"
+    with (
+        lock.open("w") as file,
+        subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, stdout=file) as process,
+    ):
+        with pytest.raises(SupervisorError, match=f"process {process.pid} uses") as caught:
+            validator.remove_stale_locks(main, state)
+        assert process.stdin
+        process.stdin.close()
+    assert caught.value.code == "AlreadyRunning"
+    assert lock.exists()
+
+
+def test_healthy_nodes_in_the_order_of_preference(
+    example: Applied, main: Validator, tmp_path: Path
+) -> None:
+    path = results(tmp_path / "r", Reading(LOCAL, True, ""), Reading(HELSINKI, True, ""))
+    assert validator.healthy_beacons(example, main, path) == ["helsinki", "local"]
+    path = results(tmp_path / "r", Reading(LOCAL, True, ""), Reading(HELSINKI, False, "is away"))
+    assert validator.healthy_beacons(example, main, path) == ["local"]
+
+
+def test_without_a_healthy_node_each_problem_is_named(
+    example: Applied, main: Validator, tmp_path: Path
+) -> None:
+    path = results(tmp_path / "r", Reading(HELSINKI, False, "is synchronising"))
+    with pytest.raises(SupervisorError) as caught:
+        validator.healthy_beacons(example, main, path)
+    assert caught.value.code == "NoBeacon"
+    assert caught.value.exit_status == TEMPORARY
+    assert caught.value.message == (
+        "no healthy beacon node (helsinki: is synchronising; local: not looked at yet)"
+    )
+
+
+@pytest.mark.parametrize("raw", [b"", b"{}", b"[]", b"\xff", b'{"beacons": [{"healthy": true}]}'])
+def test_hostile_results_are_no_healthy_node(
+    example: Applied, main: Validator, tmp_path: Path, raw: bytes
+) -> None:
+    (tmp_path / "r").write_bytes(raw)
+    with pytest.raises(SupervisorError, match="not looked at yet"):
+        validator.healthy_beacons(example, main, tmp_path / "r")
+
+
+def test_client_gets_the_healthy_nodes_and_a_command_gets_nothing(
+    example: Applied, main: Validator, tmp_path: Path
+) -> None:
+    words = validator.argv(example, main, tmp_path, ["local"])
+    assert words[0] == "/usr/bin/lodestar"
+    assert [words[i + 1] for i, word in enumerate(words) if word == "--beaconNodes"] == [LOCAL]
+    other = example.config.validators["other"]
+    assert validator.argv(example, other, tmp_path, []) == ["/usr/bin/foo", "--bar"]
+
+
+def test_published_run_is_readable_by_all_and_complete(
+    main: Validator, state: Path, tmp_path: Path
+) -> None:
+    validator.publish(main, state, tmp_path, ["local", "helsinki"])
+    path = tmp_path / "run.json"
+    assert json.loads(path.read_text()) == {"node": "local", "public_keys": KEYS}
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_without_keys_nothing_runs(main: Validator, tmp_path: Path) -> None:
+    with pytest.raises(SupervisorError) as caught:
+        validator.publish(main, tmp_path, tmp_path, ["local"])
+    assert caught.value.code == "NoKeys"
+    assert not (tmp_path / "run.json").exists()
+
+
+class Become(Exception):
+    """Stands for the end of the helper, which becomes another program."""
+
+
+@pytest.fixture
+def start(
+    helper: Callable[[str], ModuleType],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    state: Path,
+    example: Applied,
+) -> Callable[[str, str], tuple[object, list[str]]]:
+    module = helper("validator")
+
+    def start(name: str, binary: str) -> tuple[object, list[str]]:
+        told: list[str] = []
+        became: list[list[str]] = []
+
+        class Notifier:
+            def notify(self, text: str) -> None:
+                told.append(text)
+
+        def become(argv: list[str], extra: dict[str, str]) -> None:
+            assert extra["CLIENT_VARIABLE"] == "kept"
+            became.append(argv)
+            raise Become
+
+        validators = dict(example.config.validators)
+        main = validators["main"]
+        validators["main"] = replace(main, release=replace(main.release, binary=binary))
+        changed = Applied(replace(example.config, validators=validators), example.ports)
+        monkeypatch.setattr(config, "applied", lambda: changed)
+        monkeypatch.setattr(module, "SystemdNotifier", Notifier)
+        monkeypatch.setattr(run, "become", become)
+        monkeypatch.setattr(validator, "lock", lambda state: None)
+        found = results(tmp_path / "r", Reading(LOCAL, True, ""))
+        monkeypatch.setattr(validator, "readings", lambda path: watch.readings(found))
+        for variable, path in (("STATE_DIRECTORY", state), ("RUNTIME_DIRECTORY", tmp_path)):
+            monkeypatch.setenv(variable, str(path))
+        monkeypatch.setenv("CLIENT_VARIABLE", "kept")
+        try:
+            return module.main(name), told
+        except Become:
+            return became[0], told
+
+    return start
+
+
+Start = Callable[[str, str], tuple[object, list[str]]]
+
+
+def test_helper_is_ready_when_it_becomes_the_client(start: Start) -> None:
+    argv, told = start("main", "/bin/true")
+    assert isinstance(argv, list)
+    assert argv[0] == "/bin/true"
+    assert told == ["READY=1\nSTATUS=running true through local"]
+
+
+def test_helper_says_what_is_wrong(start: Start) -> None:
+    assert start("main", "/no/client") == (1, ["STATUS=/no/client cannot be executed"])
+    assert start("unknown", "/bin/true") == (1, ["STATUS=no validator unknown is configured"])

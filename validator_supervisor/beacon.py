@@ -19,6 +19,8 @@ from validator_supervisor.journal import printable
 SECONDS = 5.0  # one request, all of it: half of the time between two looks
 SIZE_MAX = 4 << 20  # 64 validators or a whole specification are under 100 kB
 BATCH = 64  # keys in one GET: some servers refuse longer lines
+# The code of the error when the server does not know an address or method.
+NOT_OFFERED = "NotOffered"
 MAX_UINT64 = (1 << 64) - 1
 
 
@@ -80,16 +82,32 @@ class Beacon:
         """GET /eth/v1/beacon/states/head/validators: the index of each key the chain knows."""
         found = []
         for start in range(0, len(public_keys), BATCH):
-            ids = ",".join(public_keys[start : start + BATCH])
-            data = self._data("GET", f"/eth/v1/beacon/states/head/validators?id={ids}")
+            # Repeated, as the specification has it; Lodestar 1.5 knows no list with commas.
+            ids = "&".join(f"id={key}" for key in public_keys[start : start + BATCH])
+            data = self._data("GET", f"/eth/v1/beacon/states/head/validators?{ids}")
             with self._checked():
                 found += [_number(item.mapping()["index"]) for item in data.items()]
         return found
 
     def live(self, epoch: int, indices: Sequence[int]) -> int:
-        """POST /eth/v1/validator/liveness/{epoch}: how many were seen to sign in that epoch."""
+        """How many of the validators were seen to sign in an epoch.
+
+        POST /eth/v1/validator/liveness/{epoch}, or its first form, GET with the indices as
+        parameters, where the server does not offer it.
+        """
         body = json.dumps([str(index) for index in indices]).encode()
-        data = self._data("POST", f"/eth/v1/validator/liveness/{epoch}", body)
+        try:
+            return self._live(self._data("POST", f"/eth/v1/validator/liveness/{epoch}", body))
+        except SupervisorError as failure:
+            if failure.code != NOT_OFFERED:
+                raise
+        found = 0
+        for start in range(0, len(indices), BATCH):
+            asked = "".join(f"indices={index}&" for index in indices[start : start + BATCH])
+            found += self._live(self._data("GET", f"/eth/v1/validator/liveness?{asked}epoch={epoch}"))
+        return found
+
+    def _live(self, data: Value) -> int:
         with self._checked():
             return sum(item.mapping()["is_live"].boolean() for item in data.items())
 
@@ -142,7 +160,8 @@ def request(url: str, method: str, path: str, body: bytes | None) -> bytes:
     if len(content) > SIZE_MAX:
         raise _failed("answer is too long")
     if not 200 <= answer.status < 300:
-        raise _failed(f"HTTP status {answer.status}")
+        code = NOT_OFFERED if answer.status in (404, 405) else "BeaconFailed"
+        raise SupervisorError(code, f"HTTP status {answer.status}", exit_status=TEMPORARY)
     return content
 
 

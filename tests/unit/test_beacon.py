@@ -10,10 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from validator_supervisor import beacon
-from validator_supervisor.beacon import BATCH, Beacon, Chain, Syncing
+from validator_supervisor.beacon import BATCH, NOT_OFFERED, Beacon, Chain, Syncing
 from validator_supervisor.errors import TEMPORARY, SupervisorError
 
 Serve = Callable[..., str]
+
+
+def request_from(connection: socket.socket) -> bytes:
+    raw = connection.recv(1 << 16)
+    if raw.startswith(b"POST"):
+        length = int(raw.partition(b"Content-Length: ")[2].split()[0])
+        while len(raw.partition(b"\r\n\r\n")[2]) < length:
+            raw += connection.recv(1 << 16)
+    return raw
 
 
 class Node:
@@ -34,7 +43,7 @@ class Node:
             except OSError:
                 return
             with connection, contextlib.suppress(OSError):
-                self.requests.append(connection.recv(1 << 20))
+                self.requests.append(request_from(connection))
                 self.talk(connection, self.requests[-1])
 
     def close(self) -> None:
@@ -69,10 +78,10 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(beacon, "SECONDS", 0.3)
 
 
-def failure(call: Callable[[], object]) -> str:
+def failure(call: Callable[[], object], code: str = "BeaconFailed") -> str:
     with pytest.raises(SupervisorError) as caught:
         call()
-    assert caught.value.code == "BeaconFailed"
+    assert caught.value.code == code
     assert caught.value.exit_status == TEMPORARY
     # It goes into the journal, onto a terminal and to D-Bus.
     assert caught.value.message
@@ -218,7 +227,8 @@ def test_only_2xx_is_an_answer_and_redirects_lead_nowhere(status: str) -> None:
         serving(answering(http(good))) as elsewhere,
         serving(answering(http(good, status, f"Location: {elsewhere.url}/"))) as node,
     ):
-        assert failure(Beacon(node.url).syncing) == f"HTTP status {status.split()[0]}"
+        code = NOT_OFFERED if status.startswith("404") else "BeaconFailed"
+        assert failure(Beacon(node.url).syncing, code) == f"HTTP status {status.split()[0]}"
     assert elsewhere.requests == []
 
 
@@ -330,7 +340,23 @@ def test_live_counts_who_was_seen() -> None:
     head, _, body = node.requests[0].partition(b"\r\n\r\n")
     assert head.startswith(b"POST /eth/v1/validator/liveness/7 HTTP/1.1\r\n")
     assert b"Content-Type: application/json" in head
-    assert json.loads(body or b'["1", "2"]') == ["1", "2"]
+    assert json.loads(body) == ["1", "2"]
+
+
+@pytest.mark.parametrize("status", ["404 Not Found", "405 Method Not Allowed"])
+def test_live_in_its_first_form_where_the_other_is_not_offered(status: str) -> None:
+    def talk(connection: socket.socket, request: bytes) -> None:
+        if request.startswith(b"POST"):
+            connection.sendall(http(b"", status))
+            return
+        asked = request.split()[1].decode().partition("?")[2].split("&")
+        assert len(asked) <= BATCH + 1
+        assert asked[-1] == "epoch=7"
+        connection.sendall(data([{"is_live": item != "indices=0"} for item in asked[:-1]]))
+
+    with serving(talk) as node:
+        assert Beacon(node.url).live(7, range(BATCH + 1)) == BATCH
+        assert len(node.requests) == 3
 
 
 @pytest.mark.parametrize("answer", [{}, [{}], [{"is_live": "true"}], [{"is_live": 1}], "x"])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from validator_supervisor import watch
 from validator_supervisor.beacon import Chain, Syncing
 from validator_supervisor.config import Applied
+from validator_supervisor.networks import NETWORKS
 from validator_supervisor.watch import FAILURES, SLOTS_BEHIND, Attesting, Reading, Target
 
 CHAIN = Chain("dev", 1_000_000, 12, 32)
@@ -50,12 +51,15 @@ def test_head_and_clock(head: int, problem: str) -> None:
     assert watch.problem_of(Target(URL, "dev"), CHAIN, syncing, at(1000)) == problem
 
 
-def test_other_network_and_synchronising() -> None:
+def test_other_network_and_synchronising(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NETWORKS, "hoodi", "hoodi")
     fresh = Syncing(1000, False, False)
     assert watch.problem_of(Target(URL, "hoodi"), CHAIN, fresh, at(1000)) == (
         "is on network dev, not hoodi"
     )
-    assert watch.problem_of(Target(URL, ""), CHAIN, fresh, at(1000)) == ""
+    for network in ("", "dev"):  # which may have any name
+        other = replace(CHAIN, network="minimal")
+        assert watch.problem_of(Target(URL, network), other, fresh, at(1000)) == ""
     syncing = Syncing(5, True, False)
     assert watch.problem_of(Target(URL, "dev"), CHAIN, syncing, at(1000)) == (
         "is synchronising, at slot 5 of 1000"

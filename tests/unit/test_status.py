@@ -1,0 +1,212 @@
+import json
+import time
+from collections.abc import Mapping
+
+import pytest
+
+from validator_supervisor.bus.interface import MANAGER, NODE, VALIDATOR
+from validator_supervisor.cli import status
+
+Objects = dict[str, dict[str, dict[str, object]]]
+NOW = 2_000_000_000.0
+
+
+@pytest.fixture(autouse=True)
+def utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+
+
+def node(name: str, **changed: object) -> dict[str, object]:
+    return {
+        "Name": name,
+        "Host": "hel.example.net",
+        "TunnelState": "connected",
+        "StatusText": "connected to hel.example.net",
+        "TunnelSinceUSec": int((NOW - 90) * 1e6),
+        "BeaconHealthy": True,
+        "BeaconProblem": "",
+        "BeaconLatencyUSec": 23_500,
+    } | changed
+
+
+def validator(name: str, **changed: object) -> dict[str, object]:
+    return {
+        "Name": name,
+        "Kind": "ethereum",
+        "Network": "dev",
+        "Enabled": True,
+        "ActiveState": "active",
+        "SubState": "running",
+        "StatusText": "running lodestar",
+        "SinceUSec": int((NOW - 7200) * 1e6),
+        "ConnectedNode": "helsinki",
+        "Release": "lodestar",
+        "PublicKeys": ["0x00", "0x01"],
+        "Restarts": 0,
+        "LastExitStatus": 0,
+        "AttestedEpoch": 9,
+        "AttestingKeys": 1,
+    } | changed
+
+
+def objects(*, nodes: list[dict[str, object]], validators: list[dict[str, object]]) -> Objects:
+    found: Objects = {"/": {MANAGER.name: {"Version": "0.1.0", "Healthy": True}}}
+    found |= {f"/n/{i}": {NODE.name: item} for i, item in enumerate(nodes)}
+    return found | {f"/v/{i}": {VALIDATOR.name: item} for i, item in enumerate(validators)}
+
+
+def screen(found: Objects, said: Mapping[str, str] | None = None) -> list[str]:
+    shown = status.report(found, lambda unit: (said or {}).get(unit, ""))
+    return status.as_text(shown, NOW)
+
+
+def problem(found: Objects, said: Mapping[str, str] | None = None) -> tuple[str, str, str]:
+    (found_problem,) = status.report(found, lambda unit: (said or {}).get(unit, "")).problems
+    return found_problem.subject, found_problem.problem, found_problem.advice
+
+
+def test_screen_of_a_healthy_host() -> None:
+    nodes = [node("local", Host="", TunnelState="none"), node("helsinki")]
+    assert screen(objects(nodes=nodes, validators=[validator("main")])) == [
+        "validator-supervisor 0.1.0: healthy",
+        "",
+        "NODES",
+        "  helsinki  hel.example.net  connected since 2033-05-18 03:31:50 (1 min)"
+        "  beacon node healthy, 23 ms",
+        "  local     this host        no tunnel                                  "
+        "  beacon node healthy, 23 ms",
+        "",
+        "VALIDATORS",
+        "  main  ethereum dev  running since 2033-05-18 01:33:20 (2 h)  through helsinki"
+        "  1 of 2 keys attested in epoch 9",
+    ]
+
+
+def test_screen_of_nothing() -> None:
+    lines = screen(objects(nodes=[], validators=[]))
+    assert lines[2:] == ["NODES", "  none", "", "VALIDATORS", "  none"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"AttestedEpoch": 0}, "not attested yet"),
+        ({"ActiveState": "inactive", "SubState": "dead", "Enabled": False}, "disabled"),
+        ({"ActiveState": "activating", "SubState": "auto-restart"}, "auto-restart"),
+    ],
+)
+def test_rows_of_validators(changed: dict[str, object], words: str) -> None:
+    (row,) = [
+        line
+        for line in screen(objects(nodes=[], validators=[validator("main", **changed)]))
+        if line.startswith("  main  ")
+    ]
+    assert words in row
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        ("somebody@h: Permission denied (publickey).", "`validator-supervisor authorize a`"),
+        ("Could not resolve hostname h", "name server"),
+        ("connect to host h port 22: Connection refused", "sshd running"),
+        ("Connection timed out", "firewall"),
+        ("Timeout, server h not responding.", "is the node up"),
+        ("a refuses the reverse forward 0.0.0.0:1", "`validator-supervisor authorize a`"),
+        ("bind [127.0.0.1]:5: Address already in use", "`ss -ltnp`"),
+        ("Host key verification failed.", "host_key:"),
+        ("Failed to set up credentials", "/etc/credstore/validator-tunnel.a"),
+        ("something else", "journalctl -u validator-tunnel@a.service"),
+    ],
+)
+def test_what_ssh_said_leads_to_advice(words: str, advice: str) -> None:
+    found = objects(nodes=[node("a", TunnelState="connecting")], validators=[])
+    subject, said, hint = problem(found, {"validator-tunnel@a.service": words})
+    assert (subject, said) == ("node a", words)
+    assert advice in hint
+
+
+def test_problems_of_nodes() -> None:
+    def one(**changed: object) -> tuple[str, str, str]:
+        return problem(objects(nodes=[node("a", **changed)], validators=[]))
+
+    assert one(TunnelState="failed", StatusText="bad")[1] == "bad"
+    assert one(TunnelState="stopped")[2] == "systemctl start validator-tunnel@a.service"
+    changed = one(TunnelState="host-key-changed", StatusText="host key of h has changed")
+    assert changed[1] == "host key of h has changed"
+    assert "ask the node's operator" in changed[2]
+    assert one(BeaconHealthy=False, BeaconProblem="HTTP status 503")[1:] == (
+        "beacon node: HTTP status 503",
+        "ask the node's operator",
+    )
+
+
+def test_a_forbidden_forward_explains_a_beacon_that_is_away() -> None:
+    found = objects(nodes=[node("a", BeaconHealthy=False, BeaconProblem="closed")], validators=[])
+    heard = "channel 2: open failed: administratively prohibited: open failed"
+    assert problem(found, {"validator-tunnel@a.service": heard}) == (
+        "node a",
+        f"beacon node: closed ({heard})",
+        "permit it: `validator-supervisor authorize a`",
+    )
+
+
+def test_problems_of_validators() -> None:
+    def one(**changed: object) -> tuple[str, str, str]:
+        found = objects(nodes=[], validators=[validator("main", **changed)])
+        return problem(found, {"validator@main.service": "no keystore"})
+
+    dead = {"ActiveState": "inactive", "SubState": "dead"}
+    assert one(**dead) == (
+        "validator main", "is stopped", "systemctl start validator@main.service",
+    )  # fmt: skip
+    crashed = one(ActiveState="activating", SubState="auto-restart", LastExitStatus=7, Restarts=3)
+    assert crashed[1] == "no keystore (exited with 7 3 times)"
+    disabled = objects(nodes=[], validators=[validator("main", Enabled=False, **dead)])
+    assert status.report(disabled, str).problems == []
+
+
+def test_health_is_the_absence_of_problems() -> None:
+    found = objects(nodes=[node("a", TunnelState="stopped")], validators=[])
+    assert not status.report(found, str).healthy
+    assert screen(found)[0] == "validator-supervisor 0.1.0: 1 problem(s)"
+
+
+def test_terminal_is_not_commanded() -> None:
+    # ssh, a beacon node and a client have their say here.
+    evil = "\x1b]0;owned\x07\x1b[2J\r\nPROBLEMS\n  none\u202e"
+    nodes = [
+        node("a", BeaconHealthy=False, BeaconProblem=evil),
+        node("b", TunnelState="failed", StatusText=evil),
+    ]
+    validators = [validator("main", ActiveState="failed", SubState=evil)]
+    lines = screen(
+        objects(nodes=nodes, validators=validators),
+        {"validator@main.service": evil, "validator-tunnel@b.service": ""},
+    )
+    assert len(lines) == 16
+    assert all(line.isprintable() for line in lines)
+
+
+def test_json_has_every_property() -> None:
+    found = objects(nodes=[node("a", TunnelState="stopped")], validators=[validator("main")])
+    shown = json.loads(json.dumps(status.as_json(status.report(found, str))))
+    assert shown["healthy"] is False
+    assert shown["nodes"] == [node("a", TunnelState="stopped")]
+    assert shown["validators"] == [validator("main")]
+    assert shown["problems"][0]["subject"] == "node a"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "(0 s)"), (59, "(59 s)"), (60, "(1 min)"), (3599, "(59 min)"), (3600, "(1 h)"),
+     (86399, "(23 h)"), (86400, "(1 d)"), (-5, "(0 s)")],
+)  # fmt: skip
+def test_how_long_ago(seconds: int, words: str) -> None:
+    assert status.since(int((NOW - seconds) * 1e6), NOW).endswith(words)
+
+
+def test_columns_are_aligned_and_not_padded() -> None:
+    assert status.columns([["a", "bb", ""], ["ccc", "d", ""]]) == ["  a    bb", "  ccc  d"]
+    assert status.columns([]) == []

@@ -48,7 +48,7 @@ class Syncing:
 
 
 class Beacon:
-    """One beacon node; every method raises SupervisorError ``BeaconFailed`` (temporary)."""
+    """One beacon node; methods raise SupervisorError ``BeaconFailed``, ``NotOffered`` (temporary)."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -104,7 +104,8 @@ class Beacon:
         found = 0
         for start in range(0, len(indices), BATCH):
             asked = "".join(f"indices={index}&" for index in indices[start : start + BATCH])
-            found += self._live(self._data("GET", f"/eth/v1/validator/liveness?{asked}epoch={epoch}"))
+            path = f"/eth/v1/validator/liveness?{asked}epoch={epoch}"
+            found += self._live(self._data("GET", path))
         return found
 
     def _live(self, data: Value) -> int:
@@ -138,7 +139,7 @@ def _number(value: Value) -> int:
 
 
 def request(url: str, method: str, path: str, body: bytes | None) -> bytes:
-    """Return the body of a 2xx answer. Raises SupervisorError ``BeaconFailed`` (temporary)."""
+    """Return the body of a 2xx answer. Raises SupervisorError as ``Beacon`` does."""
     headers = {"Accept": "application/json", "Connection": "close"}
     if body is not None:
         headers["Content-Type"] = "application/json"

@@ -1,4 +1,4 @@
-"""The configuration: YAML in, frozen dataclasses out; design and keys in config.yaml(5)."""
+"""The configuration: YAML in, frozen dataclasses out; keys in validator-supervisor.yaml(5)."""
 
 import base64
 import binascii

@@ -5,7 +5,7 @@ from pathlib import Path
 from validator_supervisor.config import Applied, Node, Validator
 
 UNITS = "/usr/lib/systemd/system"
-HEADER = "# Written by validator-supervisor-generator from what is applied; see config.yaml(5).\n"
+HEADER = "# Made by validator-supervisor-generator; see validator-supervisor.yaml(5).\n"
 # Where LoadCredentialEncrypted= looks (systemd.exec(5)).
 SEALED = Path("/etc/credstore.encrypted")
 

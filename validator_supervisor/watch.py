@@ -7,9 +7,9 @@ from pathlib import Path
 
 from validator_supervisor.beacon import Chain, Syncing
 from validator_supervisor.config import ANY, Applied
-from validator_supervisor.networks import NETWORKS
 from validator_supervisor.document import Value, read_json
 from validator_supervisor.errors import SupervisorError
+from validator_supervisor.networks import NETWORKS
 
 RESULTS = Path("/run/validator-watch/results.json")
 # Seconds between two looks at a healthy node, and at one whose return somebody waits for.

@@ -64,9 +64,7 @@ def test_one_that_is_disabled_may_have_been_started_by_hand(make: Make) -> None:
 
 
 def test_users_are_those_that_nobody_named(example: Applied) -> None:
-    assert apply.users(example) == (
-        'u validator_main - "Validator main" /var/lib/validator/main\n'
-    )
+    assert apply.users(example) == ('u validator_main - "Validator main" /var/lib/validator/main\n')
 
 
 class Systemd:
@@ -179,7 +177,9 @@ def test_a_damaged_copy_is_replaced(put: Callable[[str], int], tmp_path: Path) -
 
 def test_ports_stay_where_they_were(put: Callable[[str], int]) -> None:
     assert put(text()) == 0
-    assert put(text().replace("{a: {", "{b: {host: k, host_key: first-use, beacon: 'z:1'}, a: {")) == 0
+    assert (
+        put(text().replace("{a: {", "{b: {host: k, host_key: first-use, beacon: 'z:1'}, a: {")) == 0
+    )
     assert config.applied().ports == {"a/": 2000, "b/": 2001}
 
 

@@ -1,6 +1,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -85,7 +86,22 @@ def test_version_is_needed_and_known() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["A", "-a", "_a", "a.b", "a/b", "a b", "", "a" * 21, "a%i", "..", "ä", '"a\\nb"', '"a\\0"', "@"],
+    [
+        "A",
+        "-a",
+        "_a",
+        "a.b",
+        "a/b",
+        "a b",
+        "",
+        "a" * 21,
+        "a%i",
+        "..",
+        "ä",
+        '"a\\nb"',
+        '"a\\0"',
+        "@",
+    ],
 )
 @pytest.mark.parametrize("kind", ["nodes", "validators"])
 def test_names_are_safe_in_units_users_and_paths(kind: str, name: str) -> None:
@@ -180,7 +196,9 @@ def test_beacon_of_this_host(beacon: str, url: str) -> None:
 
 def test_beacon_behind_a_tunnel_is_its_forwarded_port(make: Callable[[str], Applied]) -> None:
     node = NODE.format(key="first-use")
-    applied = make(f"version: 1\nport_range: [2000, 2001]\n{node}    beacon: http://lighthouse:5052/")
+    applied = make(
+        f"version: 1\nport_range: [2000, 2001]\n{node}    beacon: http://lighthouse:5052/"
+    )
     helsinki = applied.config.nodes["helsinki"]
     assert helsinki.beacon == {ANY: "lighthouse:5052"}
     assert applied.ports == {"helsinki/": 2000}
@@ -334,7 +352,9 @@ def test_ports_are_kept_and_new_ones_are_free(make: Callable[[str], Applied]) ->
     assert config.assign_ports(nodes("a"), {"a/": 1999}) == {"a/": 2000}
     with pytest.raises(ConfigError, match="2000 to 2002 is too small"):
         config.assign_ports(
-            Config(make("version: 1").config.nodes | nodes("a", "b", "c", "d").nodes, {}, (2000, 2002)),
+            Config(
+                make("version: 1").config.nodes | nodes("a", "b", "c", "d").nodes, {}, (2000, 2002)
+            ),
             {},
         )
 
@@ -416,25 +436,39 @@ def test_load_reads_names_and_limits_the_file(tmp_path: Path) -> None:
 
 
 HOSTILE = st.sampled_from(
-    ["", "a\nb", "\0", "-oX=y", "%i", "$(x)", "a b", "../x", "/x/../y", "x" * 300, "{}", "ä", "@", ":"]
+    [
+        "",
+        "a\nb",
+        "\0",
+        "-oX=y",
+        "%i",
+        "$(x)",
+        "a b",
+        "../x",
+        "/x/../y",
+        "x" * 300,
+        "{}",
+        "ä",
+        "@",
+        ":",
+    ]
 ) | st.text(max_size=20)
-LEAF = st.none() | st.booleans() | st.integers() | HOSTILE | st.just([]) | st.just({})
+LEAF: st.SearchStrategy[object] = (
+    st.none() | st.booleans() | st.integers() | HOSTILE | st.just([]) | st.just({})
+)
 
 
 @given(data=st.data())
 def test_any_change_of_any_value_is_read_or_refused(text: str, data: st.DataObject) -> None:
     document = parse(text.encode(), "config.yaml").plain()
-    place: object = document
-    while isinstance(place, dict | list) and place:
-        if isinstance(place, dict):
-            name = data.draw(st.sampled_from(sorted(place)))
-            container, place = place, place[name]
-        else:
-            name = data.draw(st.integers(0, len(place) - 1))
-            container, place = place, place[name]
-        if data.draw(st.integers(0, 3)) == 0:
+    place: Any = document
+    while True:
+        keys = sorted(place) if isinstance(place, dict) else range(len(place))
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(place[key], dict | list) or data.draw(st.integers(0, 3)) == 0:
             break
-    container[name] = data.draw(LEAF)
+        place = place[key]
+    place[key] = data.draw(LEAF)
     try:
         config.read(from_plain(json.loads(json.dumps(document)), "config.yaml"))
     except ConfigError as failure:

@@ -17,7 +17,7 @@ from jeepney import (
 )
 
 from validator_supervisor import journal
-from validator_supervisor.bus import dispatch, model, names
+from validator_supervisor.bus import dispatch, interface, model, names
 from validator_supervisor.bus.dispatch import Dispatcher, changes
 from validator_supervisor.bus.interface import INTERFACES, MANAGER, NODE, VALIDATOR
 from validator_supervisor.bus.model import Objects, World
@@ -309,13 +309,13 @@ def test_new_and_removed_objects_are_told_by_the_root(objects: Objects) -> None:
 
 
 def test_standard_methods_are_those_of_the_published_xml() -> None:
-    root = ET.fromstring(dispatch.tables.introspection(dispatch.tables.OBJECT_MANAGER_XML, []))
+    root = ET.fromstring(interface.introspection(interface.OBJECT_MANAGER_XML, []))
     said = {
-        (interface.attrib["name"], method.attrib["name"]): tuple(
+        (owner.attrib["name"], method.attrib["name"]): tuple(
             "".join(a.attrib["type"] for a in method if a.attrib["direction"] == way)
             for way in ("in", "out")
         )
-        for interface in root.findall("interface")
-        for method in interface.findall("method")
+        for owner in root.findall("interface")
+        for method in owner.findall("method")
     }
     assert said == {key: (m.signature, m.reply) for key, m in dispatch.STANDARD.items()}

@@ -201,7 +201,7 @@ def test_pattern_must_match_in_full() -> None:
 
 
 @pytest.mark.parametrize("data", [None, True, 1, (), {}])
-def test_only_strings_are_strings(data: None | bool | int) -> None:
+def test_only_strings_are_strings(data: bool | int | None) -> None:
     with pytest.raises(ConfigError, match="expected a string, found"):
         Value(data, "f").string()
 

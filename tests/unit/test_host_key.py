@@ -28,7 +28,9 @@ def ask(
         for kind in ("run", "var/lib"):
             (tmp_path / kind / "validator-tunnel" / name).mkdir(parents=True)
     text = "version: 1\nnodes:\n"
-    text += f"  pinned: {{host: h, host_key: {host_key}}}\n  new: {{host: h, host_key: first-use}}\n"
+    text += (
+        f"  pinned: {{host: h, host_key: {host_key}}}\n  new: {{host: h, host_key: first-use}}\n"
+    )
     monkeypatch.setattr(config, "applied", lambda: make(text))
     main: Main = module.main
     return main

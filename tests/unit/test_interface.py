@@ -66,5 +66,7 @@ def test_every_object_has_the_standard_interfaces() -> None:
 
 
 def test_a_secret_is_never_an_argument() -> None:
-    arguments = [name for t in INTERFACES for m in t.methods for name, kind in m.takes if kind != "h"]
+    arguments = [
+        name for t in INTERFACES for m in t.methods for name, kind in m.takes if kind != "h"
+    ]
     assert not {"passphrase", "password", "keystore", "secret", "key"} & set(arguments)

@@ -61,7 +61,9 @@ def test_every_object_has_every_property_of_its_interface(world: World) -> None:
                 assert list(values) == tables[name]
 
 
-def test_objects_are_those_of_the_configuration(world: World, make: Callable[[str], Applied]) -> None:
+def test_objects_are_those_of_the_configuration(
+    world: World, make: Callable[[str], Applied]
+) -> None:
     assert list(model.objects(world)) == [
         ROOT,
         f"{ROOT}/node/local",

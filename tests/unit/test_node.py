@@ -90,9 +90,7 @@ def test_remove(
     assert keys.read_bytes() == before
 
 
-def test_list_shows_the_file(
-    main: Main, host_key: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_list_shows_the_file(main: Main, host_key: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main("list-validators") == 0
     assert capsys.readouterr().out == ""
     main("add-validator", host_key)

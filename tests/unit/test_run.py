@@ -79,7 +79,9 @@ def test_arguments_are_not_words_of_a_shell() -> None:
 
 
 def become(*argv: str) -> subprocess.CompletedProcess[str]:
-    program = "import sys; from validator_supervisor import run; run.become(sys.argv[1:], {'A': 'b'})"
+    program = (
+        "import sys; from validator_supervisor import run; run.become(sys.argv[1:], {'A': 'b'})"
+    )
     return subprocess.run(
         [sys.executable, "-B", "-c", program, *argv],
         cwd=TREE,

@@ -32,9 +32,10 @@ def newcomer(make: Callable[[str], Applied]) -> Node:
 
 
 def options(argv: list[str]) -> dict[str, str]:
-    pairs = [argv[i + 1].split("=", 1) for i, word in enumerate(argv) if word == "-o"]
-    assert len(pairs) == len({name for name, _ in pairs})
-    return {name: value for name, value in pairs}
+    pairs = [argv[i + 1].partition("=") for i, word in enumerate(argv) if word == "-o"]
+    found = {name: value for name, _, value in pairs}
+    assert len(pairs) == len(found)
+    return found
 
 
 def test_arguments_of_ssh(example: Applied, node: Node, host_key: str) -> None:

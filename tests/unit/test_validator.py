@@ -170,7 +170,7 @@ def test_without_keys_nothing_runs(main: Validator, tmp_path: Path) -> None:
     assert not (tmp_path / "run.json").exists()
 
 
-class Become(Exception):
+class BecomeError(Exception):
     """Stands for the end of the helper, which becomes another program."""
 
 
@@ -195,7 +195,7 @@ def start(
         def become(argv: list[str], extra: dict[str, str]) -> None:
             assert extra["CLIENT_VARIABLE"] == "kept"
             became.append(argv)
-            raise Become
+            raise BecomeError
 
         validators = dict(example.config.validators)
         main = validators["main"]
@@ -204,15 +204,15 @@ def start(
         monkeypatch.setattr(config, "applied", lambda: changed)
         monkeypatch.setattr(module, "SystemdNotifier", Notifier)
         monkeypatch.setattr(run, "become", become)
-        monkeypatch.setattr(validator, "lock", lambda state: None)
+        monkeypatch.setattr(validator, "lock", lambda _state: None)
         found = results(tmp_path / "r", Reading(LOCAL, True, ""))
-        monkeypatch.setattr(validator, "readings", lambda path: watch.readings(found))
+        monkeypatch.setattr(validator, "readings", lambda _path: watch.readings(found))
         for variable, path in (("STATE_DIRECTORY", state), ("RUNTIME_DIRECTORY", tmp_path)):
             monkeypatch.setenv(variable, str(path))
         monkeypatch.setenv("CLIENT_VARIABLE", "kept")
         try:
             return module.main(name), told
-        except Become:
+        except BecomeError:
             return became[0], told
 
     return start

@@ -195,9 +195,7 @@ def test_no_liveness_without_a_healthy_node(look: Look, world: Chains) -> None:
     assert found.status() == "0 of 2 beacon nodes healthy"
 
 
-def test_a_clock_ahead_is_forgotten_with_its_node(
-    look: Look, world: Chains, clock: Clock
-) -> None:
+def test_a_clock_ahead_is_forgotten_with_its_node(look: Look, world: Chains, clock: Clock) -> None:
     # A node whose slots last a second is far ahead of the others, and says it is synchronised.
     true = world.chains[LOCAL]
     world.chains = {HELSINKI: Chain("dev", int(clock.now) - SLOT, 1, 1), LOCAL: true}

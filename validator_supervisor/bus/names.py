@@ -1,4 +1,4 @@
-"""Names on the bus (org.validatorsupervisor1(5))."""
+"""Names on the bus (validator-supervisor.service(8))."""
 
 SERVICE = "org.validatorsupervisor1"
 ROOT = "/org/validatorsupervisor1"

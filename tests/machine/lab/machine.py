@@ -1,6 +1,7 @@
 """One booted machine."""
 
 import contextlib
+import os
 import re
 import shutil
 import signal
@@ -75,6 +76,7 @@ class Machine:
                 yield machine
             finally:
                 machine.stop()
+                cls.remove_group(name)
 
     @classmethod
     def start(
@@ -86,7 +88,7 @@ class Machine:
                 "--keep-unit", "--console=pipe", "--resolv-conf=off", f"--hostname={name.split('-')[0]}",
                 network, "--capability=CAP_NET_ADMIN", *[f"--bind-ro={bind}" for bind in binds]]  # fmt: skip
         spawned = subprocess.Popen(
-            argv,
+            ["sh", "-c", 'echo $$ >"$0" && exec "$@"', str(cls.group(name) / "cgroup.procs"), *argv],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -105,6 +107,24 @@ class Machine:
             time.sleep(0.1)
         spawned.kill()
         raise LabError(f"machine {name} does not boot")
+
+    @staticmethod
+    def group(name: str) -> Path:
+        """Make the control group of a machine: two systemds must not share one."""
+        for line in Path("/proc/self/mountinfo").read_text().splitlines():
+            fields = line.split()
+            if fields[fields.index("-") + 1] == "cgroup2":
+                group = Path(fields[4]) / f"lab-{name}"
+                group.mkdir(exist_ok=True)
+                return group
+        raise LabError("no cgroup2 file system is mounted here")
+
+    @classmethod
+    def remove_group(cls, name: str) -> None:
+        """Remove the empty control groups of a machine."""
+        for folder, _, _ in os.walk(cls.group(name), topdown=False):
+            with contextlib.suppress(OSError):  # a process may be on its last steps
+                Path(folder).rmdir()
 
     def run(
         self, *argv: str, check: bool = True, seconds: float = 60, stdin: str | None = None
@@ -132,7 +152,9 @@ class Machine:
 
     def journal(self, *matches: str) -> str:
         """Return messages of the journal, oldest first."""
-        return self.output("journalctl", "--quiet", "--no-pager", "--output=cat", *matches)
+        # Status 1 is a pattern that matches no unit yet.
+        argv = ["journalctl", "--quiet", "--no-pager", "--output=cat", *matches]
+        return self.run(*argv, check=False).stdout.strip()
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
         """Write a file in the machine."""

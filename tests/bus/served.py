@@ -1,0 +1,99 @@
+"""The real dispatcher in a thread, with objects that stand still until a test moves them."""
+
+import contextlib
+import queue
+import threading
+
+from jeepney import DBusAddress, message_bus, new_method_call
+from jeepney.io.blocking import open_dbus_connection
+from jeepney.wrappers import unwrap_msg
+
+from validator_supervisor import config
+from validator_supervisor.bus import model, names
+from validator_supervisor.bus.dispatch import Dispatcher, changes
+from validator_supervisor.bus.model import Objects, UnitState, World
+from validator_supervisor.config import Applied
+from validator_supervisor.document import parse
+from validator_supervisor.errors import SupervisorError
+
+NODES = """\
+version: 1
+nodes:
+  local: {beacon: "127.0.0.1:5052"}
+  far-away: {host: h, host_key: first-use, beacon: "lighthouse:5052"}
+validators:
+  main:
+    kind: ethereum
+    network: dev
+    fee_recipient: "0x0000000000000000000000000000000000000000"
+    release: {client: lodestar, binary: /usr/bin/lodestar}
+  0a_b: {kind: command, command: [/bin/x]}
+"""
+
+
+class Served:
+    """The dispatcher in its thread, and what it was told to do."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.did: list[tuple[str, str, tuple[object, ...]]] = []
+        self.audited: list[str] = []
+        self._asking = open_dbus_connection(address)
+        self._connection = open_dbus_connection(address)
+        self._dispatcher = Dispatcher(self._act, self._uid, "0123456789abcdef0123456789abcdef")
+        self._dispatcher.objects = objects()
+        self._wanted: queue.Queue[Objects | None] = queue.Queue()
+        assert unwrap_msg(
+            self._connection.send_and_get_reply(message_bus.RequestName(names.SERVICE, 4))
+        ) == (1,)
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    @property
+    def objects(self) -> Objects:
+        return self._dispatcher.objects
+
+    def become(self, wanted: Objects) -> None:
+        """Have other objects, and tell of the difference."""
+        self._wanted.put(wanted)
+        self._wanted.join()
+
+    def stop(self) -> None:
+        self._wanted.put(None)
+        self._thread.join()
+        self._connection.close()
+        self._asking.close()
+
+    def _act(self, path: str, method: str, arguments: tuple[object, ...]) -> tuple[object, ...]:
+        self.did.append((path, method, arguments))
+        if path.endswith("/local"):
+            raise SupervisorError("NoTunnel", "node local is this host")
+        return (True,) if method in ("Start", "Stop") else ()
+
+    def _uid(self, sender: str) -> int:
+        bus = DBusAddress("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBus")
+        question = new_method_call(bus, "GetConnectionUnixUser", "s", (sender,))
+        (uid,) = unwrap_msg(self._asking.send_and_get_reply(question))
+        return int(uid)
+
+    def _run(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                reply = self._dispatcher.answer(self._connection.receive(timeout=0.01))
+                if reply is not None:
+                    self._connection.send(reply)
+            with contextlib.suppress(queue.Empty):
+                wanted = self._wanted.get_nowait()
+                if wanted is None:
+                    return
+                for signal in changes(self._dispatcher.objects, wanted):
+                    self._connection.send(signal)
+                self._dispatcher.objects = wanted
+                self._wanted.task_done()
+
+
+def objects(**units: UnitState) -> Objects:
+    read = config.read(parse(NODES.encode(), "config.yaml"))
+    applied = Applied(read, config.assign_ports(read, {}))
+    states = {f"validator@{name}.service": state for name, state in units.items()}
+    return model.objects(World(applied, states))

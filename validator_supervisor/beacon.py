@@ -48,7 +48,7 @@ class Syncing:
 
 
 class Beacon:
-    """One beacon node; methods raise SupervisorError ``BeaconFailed``, ``NotOffered`` (temporary)."""
+    """One beacon node; raises SupervisorError ``BeaconFailed`` or ``NotOffered`` (temporary)."""
 
     def __init__(self, url: str) -> None:
         self.url = url

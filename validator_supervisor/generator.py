@@ -42,7 +42,8 @@ def units(applied: Applied, sealed: Path = SEALED) -> dict[str, str]:
 def _tunnel(node: Node, sealed: Path) -> str:
     credential = f"validator-tunnel.{node.identity}"
     kind = "LoadCredentialEncrypted" if (sealed / credential).exists() else "LoadCredential"
-    return f"[Service]\n{kind}=identity:{credential}\n"
+    # Empty where there is no key: the releases of systemd differ in what a missing one means.
+    return f"[Service]\n{kind}=identity:{credential}\nSetCredential=identity:\n"
 
 
 def _validator(validator: Validator, tunnels: list[Node]) -> str:

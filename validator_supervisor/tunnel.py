@@ -94,6 +94,17 @@ def forward_argv(node: Node, directory: Path, forward: Forward) -> list[str]:
             "--", node.host]  # fmt: skip
 
 
+def check_identity(node: Node, credentials: Path) -> None:
+    """Raise SupervisorError ``NoIdentity`` where systemd has found no key for the node."""
+    if not (credentials / "identity").read_bytes().strip():
+        path = f"/etc/credstore/validator-tunnel.{node.identity}"
+        raise SupervisorError(
+            "NoIdentity",
+            f"there is no ssh key {path}",
+            f"make it with: ssh-keygen -t ed25519 -N '' -C '' -f {path}",
+        )
+
+
 def fingerprint(key: str) -> str:
     """Return the fingerprint of ``TYPE BASE64`` as ssh-keygen(1) prints it."""
     kind, blob = key.split()[:2]

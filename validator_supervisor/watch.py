@@ -71,6 +71,8 @@ def problem_of(target: Target, chain: Chain, syncing: Syncing, now: float) -> st
         return f"is on network {chain.network}, not {expected}"
     if syncing.is_syncing:
         return f"is synchronising, at slot {syncing.head_slot} of {chain.slot(now)}"
+    if syncing.is_optimistic:
+        return "is optimistic: its execution client has not verified the head"
     behind = chain.slot(now) - syncing.head_slot
     if behind > SLOTS_BEHIND:
         return f"head is {behind} slots behind the clock"

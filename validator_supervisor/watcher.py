@@ -46,6 +46,7 @@ class Watcher:
         parts = [f"{healthy} of {len(self.readings)} beacon nodes healthy"]
         for name, value in sorted(self.attesting.items()):
             parts.append(f"{name}: {value.live} of {value.keys} keys live in epoch {value.epoch}")
+        parts += [f"{r.url}: {r.problem}" for r in self.readings.values() if not r.healthy]
         return "; ".join(parts)
 
     def _note(self, target: Target, reading: Reading) -> None:

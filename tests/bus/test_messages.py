@@ -39,6 +39,7 @@ def test_a_call_without_an_interface_is_refused(send: Send, served: Served) -> N
     assert reply.header.message_type is MessageType.error
     error = reply.header.fields[HeaderFields.error_name]
     assert error == "org.freedesktop.DBus.Error.UnknownInterface"
+    assert reply.body == ("the call names no interface",)
     assert served.did == []
 
 

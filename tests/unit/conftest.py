@@ -3,6 +3,7 @@
 import base64
 import importlib.util
 import sys
+import tempfile
 from collections.abc import Callable
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.configuration import set_hypothesis_home_dir
 
 from validator_supervisor import config
 from validator_supervisor.config import Applied
@@ -26,6 +28,7 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("unit")
+set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "validator-supervisor-hypothesis")
 
 EXAMPLE = """\
 version: 1

@@ -146,6 +146,8 @@ def test_good_names(name: str) -> None:
         "beacon: a@b:5052",
         'beacon: "a:5052 -R 1:2:3"',
         "beacon: -x:5052",
+        'beacon: "a b:5052"',
+        'forwards: [{local: 1, remote: "a b:1"}]',
         'beacon: "[::1%eth0]:5052"',
         "beacon: {mainnet: a:1}",
         "beacon: [a:1]",

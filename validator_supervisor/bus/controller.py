@@ -25,6 +25,7 @@ class Controller:
         self._units: dict[str, UnitState] = {}
         self._stale: set[str] = set()
         self._reread = True
+        self._seen = 0
         systemd.subscribe(self._stale.add, self._on_reload)
 
     def _on_reload(self) -> None:
@@ -33,7 +34,15 @@ class Controller:
     @property
     def stale(self) -> bool:
         """Whether anything has changed since ``refresh``."""
-        return self._reread or bool(self._stale)
+        return self._reread or bool(self._stale) or self._seen != self._results()
+
+    @staticmethod
+    def _results() -> int:
+        """Return which version of the watch's results is there."""
+        try:
+            return watch.RESULTS.stat().st_mtime_ns
+        except OSError:
+            return 0
 
     def refresh(self) -> Objects:
         """Read again what has changed, and return every object."""
@@ -43,6 +52,7 @@ class Controller:
         for unit in list(self._stale):
             self._stale.discard(unit)
             self._units[unit] = self._systemd.state(unit)
+        self._seen = self._results()
         return model.objects(
             World(
                 applied=self._applied,

@@ -54,10 +54,6 @@ class Systemd:
         """Queue the restart of a unit; one that is down is started."""
         self._manage(b"RestartUnit", unit)
 
-    def try_restart(self, unit: str) -> None:
-        """Queue the restart of a unit if it is up."""
-        self._manage(b"TryRestartUnit", unit)
-
     def reload(self) -> None:
         """Run the generators and read every unit again (daemon-reload)."""
         self._call(MANAGER_PATH, MANAGER, b"Reload")

@@ -25,8 +25,11 @@ def public_key(identity: str) -> str:
     """Return the public key of a plain credential. Raises SupervisorError."""
     path = STORE / f"validator-tunnel.{identity}"
     hint = f"make it with: ssh-keygen -t ed25519 -N '' -C '' -f {path}"
-    if not path.exists():
-        raise SupervisorError("NoIdentity", f"{path} is not there", hint)
+    try:
+        if not path.exists():
+            raise SupervisorError("NoIdentity", f"{path} is not there", hint)
+    except PermissionError:
+        raise SupervisorError("AccessDenied", f"{path} cannot be read", "be root") from None
     return run(["/usr/bin/ssh-keygen", "-y", "-f", str(path)], seconds=10).stdout.decode().strip()
 
 

@@ -12,6 +12,7 @@ from validator_supervisor.errors import TEMPORARY, SupervisorError
 
 # The controller answers in milliseconds; it may have to be started first.
 SECONDS = 25.0
+UNKNOWN = "org.freedesktop.DBus.Error.UnknownObject"
 DENIED = "org.freedesktop.DBus.Error.AccessDenied"
 GROUPS = "be root or a member of validator-operators (to look: validator-viewers)"
 

@@ -5,9 +5,10 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from typing import NoReturn
 
 from validator_supervisor import __version__
-from validator_supervisor.errors import SupervisorError
+from validator_supervisor.errors import REFUSED, SupervisorError
 from validator_supervisor.journal import printable
 
 
@@ -26,8 +27,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser with the exit status of everything else that is refused."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage and message, and exit with 1."""
+        self.print_usage(sys.stderr)
+        self.exit(REFUSED, f"{self.prog}: {message}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="validator-supervisor", description="Keeps validators running on this host."
     )
     parser.add_argument("--version", action="version", version=__version__)
@@ -58,21 +68,28 @@ def _status(given: argparse.Namespace) -> int:
 
 
 def last_warning(unit: str) -> str:
-    """Return what a unit's processes last said at priority warning; empty if we may not read it."""
+    """Return the last lines at priority warning of a unit's processes, if we may read them."""
     from validator_supervisor.run import run
 
     argv = ["/usr/bin/journalctl", "--quiet", "--no-pager", "--output=cat"]
-    argv += ["--lines=1", "--priority=warning", "--boot", f"_SYSTEMD_UNIT={unit}"]
+    argv += ["--lines=5", "--priority=warning", "--boot", f"_SYSTEMD_UNIT={unit}"]
     return run(argv, seconds=10, check=False).stdout.decode(errors="replace").strip()
 
 
 def _switch(given: argparse.Namespace) -> int:
     from validator_supervisor.bus.interface import VALIDATOR
     from validator_supervisor.bus.names import validator_path
-    from validator_supervisor.cli.client import Client
+    from validator_supervisor.cli.client import UNKNOWN, Client
 
     client = Client()
-    (accepted,) = client.call(validator_path(given.name), VALIDATOR.name, given.method)
+    try:
+        (accepted,) = client.call(validator_path(given.name), VALIDATOR.name, given.method)
+    except SupervisorError as failure:
+        if failure.code != UNKNOWN:
+            raise
+        raise SupervisorError(
+            "UnknownValidator", f"there is no validator {given.name}", "validator-supervisor status"
+        ) from None
     if not accepted:
         state = "running" if given.method == "Start" else "stopped"
         print(f"{given.name} is {state} already")

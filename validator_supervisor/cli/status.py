@@ -10,8 +10,6 @@ from validator_supervisor.generator import tunnel_unit, validator_unit
 from validator_supervisor.journal import printable
 
 Properties = Mapping[str, object]
-# systemd.exec(5), "Process Exit Codes": EXIT_CREDENTIALS.
-NO_CREDENTIAL = 243
 # What ssh, the helpers and beacon nodes say, and what an operator can do about it.
 ADVICE = (
     ("Permission denied", "the node does not accept the key: `validator-supervisor authorize {0}`"),
@@ -25,6 +23,7 @@ ADVICE = (
     ("administratively prohibited", "permit it: `validator-supervisor authorize {0}`"),
     ("cannot listen to port", "another program has the port: `ss -ltnp`"),
     ("Address already in use", "another program has the port: `ss -ltnp`"),
+    ("there is no ssh key", "ssh-keygen -t ed25519 makes one: journalctl -u validator-tunnel@{0}"),
     ("Host key verification failed", "compare the node's host key with host_key:"),
 )
 
@@ -70,17 +69,18 @@ def _node_problem(node: Properties, said: Callable[[str], str]) -> Problem | Non
         advice = "ask the node's operator; journalctl -u " + tunnel_unit(name)
         return Problem(f"node {name}", str(node["StatusText"]), advice)
     if state not in ("connected", "none", "stopped"):
-        words = said(tunnel_unit(name)) or str(node["StatusText"]) or state
+        words = telling(said(tunnel_unit(name))) or str(node["StatusText"]) or state
         return Problem(f"node {name}", words, advise(words, name, tunnel_unit(name)))
     if state == "stopped":
         unit = tunnel_unit(name)
         return Problem(f"node {name}", "its tunnel is stopped", f"systemctl start {unit}")
     if node["BeaconProblem"]:
         words = str(node["BeaconProblem"])
-        heard = said(tunnel_unit(name)) if state == "connected" else ""
+        heard = telling(said(tunnel_unit(name))) if state == "connected" else ""
         if "administratively prohibited" in heard:
-            words = f"{words} ({heard})"
-        return Problem(f"node {name}", f"beacon node: {words}", advise(words, name, ""))
+            return Problem(f"node {name}", f"beacon node: {heard}", advise(heard, name, ""))
+        advice = "does it run, at the address that beacon: names as seen from the node?"
+        return Problem(f"node {name}", f"beacon node: {words}", advice)
     return None
 
 
@@ -91,10 +91,17 @@ def _validator_problem(validator: Properties, said: Callable[[str], str]) -> Pro
         return None
     if state == "inactive" and validator["SubState"] == "dead":
         return Problem(f"validator {name}", "is stopped", f"systemctl start {unit}")
-    words = said(unit) or str(validator["StatusText"]) or str(state)
+    words = telling(said(unit)) or str(validator["StatusText"]) or str(state)
     exited = f"exited with {validator['LastExitStatus']} {validator['Restarts']} times"
     shown = f"{words} ({exited})" if validator["LastExitStatus"] else words
     return Problem(f"validator {name}", shown, f"journalctl -u {unit}")
+
+
+def telling(lines: str) -> str:
+    """Return the newest line that there is advice for, else the newest."""
+    newest = lines.splitlines()[::-1]
+    known = [line for line in newest if any(pattern in line for pattern, _ in ADVICE)]
+    return (known or newest or [""])[0]
 
 
 def advise(words: str, name: str, unit: str) -> str:
@@ -102,8 +109,6 @@ def advise(words: str, name: str, unit: str) -> str:
     for pattern, advice in ADVICE:
         if pattern in words:
             return advice.format(name)
-    if str(NO_CREDENTIAL) in words or "credentials" in words:
-        return f"put the key into /etc/credstore/validator-tunnel.{name}"
     return f"journalctl -u {unit}" if unit else "ask the node's operator"
 
 

@@ -17,13 +17,13 @@ def prepare() -> None:
         made += [pool.submit(images.base, suite) for suite in images.SUITES]
         for future in made:
             future.result()
-        made = [
+        booted = [
             pool.submit(images.installed, suite, role)
             for suite in images.SUITES
             for role in images.ROLES
         ]
-        for future in made:
-            future.result()
+        for machine in booted:
+            machine.result()
 
 
 if __name__ == "__main__":

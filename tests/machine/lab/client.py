@@ -82,6 +82,7 @@ class Chain:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                cwd=folder,
                 env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(folder), **PRESET},
             )
         chain = cls(address, process, namespace.name)

@@ -102,7 +102,14 @@ def enter(name: str, *argv: str) -> int:
     machines = state()["machines"]
     if name not in machines:
         raise LabError(f"no machine {name}; there are {', '.join(machines)}")
-    words = ["nsenter", "-t", str(machines[name]), "-a", *ENVIRONMENT, f"TERM={os.environ.get('TERM', 'dumb')}"]
+    words = [
+        "nsenter",
+        "-t",
+        str(machines[name]),
+        "-a",
+        *ENVIRONMENT,
+        f"TERM={os.environ.get('TERM', 'dumb')}",
+    ]
     sys.stdout.flush()
     os.execvp(words[0], [*words, *argv])
 

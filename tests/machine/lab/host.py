@@ -53,19 +53,23 @@ def run(
         check=False,
         env={**os.environ, **(env or {})},
         cwd=cwd,
-        **given,  # type: ignore[call-overload]
+        **given,
     )
     if check and done.returncode:
         words = " ".join(str(word) for word in argv)
-        raise LabError(f"{words}: status {done.returncode}\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
-    return done  # type: ignore[no-any-return]
+        raise LabError(
+            f"{words}: status {done.returncode}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
+        )
+    return done
 
 
 def need(programs: Mapping[str, str]) -> None:
     """Install the Debian packages of programs that are not here."""
     if os.geteuid() != 0:
         raise LabError("run this as root: machines are booted and network namespaces are made")
-    missing = sorted({package for program, package in programs.items() if not shutil.which(program)})
+    missing = sorted(
+        {package for program, package in programs.items() if not shutil.which(program)}
+    )
     if missing:
         say(f"installing {' '.join(missing)}")
         quiet = {"DEBIAN_FRONTEND": "noninteractive"}

@@ -1,12 +1,11 @@
 """Cached trees: a Debian of each release, the packages built from this tree, and both together."""
 
 import os
-import time
 import re
 import shutil
+import time
 from pathlib import Path
 
-from lab import host
 from lab.host import CACHE, TREE, LabError, digest, made_once, run
 from lab.machine import Machine
 
@@ -70,7 +69,9 @@ def source() -> list[Path]:
 def debs() -> Path:
     """Return the directory of the packages built from the tree as it is, with lintian's report."""
     files = source()
-    path = CACHE / f"debs-{digest(*[item for f in files for item in (str(f.relative_to(TREE)), f)])}"
+    path = (
+        CACHE / f"debs-{digest(*[item for f in files for item in (str(f.relative_to(TREE)), f)])}"
+    )
     tree = builder()
     with made_once(path, "the packages") as fresh:
         if fresh:
@@ -130,11 +131,11 @@ def installed(suite: str, role: str) -> list[Path]:
     return [*lower, path / "root"]
 
 
-def install(machine: Machine, file: Path) -> None:
+def install(machine: Machine, file: Path, *options: str) -> None:
     """Install a package as an operator does."""
     shutil.copy(file, machine.root / "root/package.deb")
-    machine.run("apt-get", "install", "-y", "-qq", "--no-install-recommends", "/root/package.deb",
-                seconds=300)  # fmt: skip
+    argv = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *options]
+    machine.run(*argv, "/root/package.deb", seconds=300)
 
 
 def forget_old() -> None:
@@ -144,4 +145,4 @@ def forget_old() -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-__all__ = ["LabError", "base", "deb", "debs", "forget_old", "install", "installed"]
+__all__ = ["TREE", "LabError", "base", "deb", "debs", "forget_old", "install", "installed"]

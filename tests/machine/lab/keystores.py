@@ -9,6 +9,7 @@ import json
 import uuid
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
 from lab.client import KEPT, VALIDATORS
 
 ORDER = 52435875175126190479447740508185965837690552500527637822603658699938581184513

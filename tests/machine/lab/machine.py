@@ -26,7 +26,9 @@ OURS = "validator*"
 class Machine:
     """A Debian that systemd has booted in containers of the kernel (systemd-nspawn(1))."""
 
-    def __init__(self, name: str, root: Path, spawned: "subprocess.Popen[bytes]", leader: int) -> None:
+    def __init__(
+        self, name: str, root: Path, spawned: "subprocess.Popen[bytes]", leader: int
+    ) -> None:
         self.name = name
         self.root = root
         self.leader = leader
@@ -88,7 +90,13 @@ class Machine:
                 "--keep-unit", "--console=pipe", "--resolv-conf=off", f"--hostname={name.split('-')[0]}",
                 network, "--capability=CAP_NET_ADMIN", *[f"--bind-ro={bind}" for bind in binds]]  # fmt: skip
         spawned = subprocess.Popen(
-            ["sh", "-c", 'echo $$ >"$0" && exec "$@"', str(cls.group(name) / "cgroup.procs"), *argv],
+            [
+                "sh",
+                "-c",
+                'echo $$ >"$0" && exec "$@"',
+                str(cls.group(name) / "cgroup.procs"),
+                *argv,
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -137,7 +145,9 @@ class Machine:
         """Return what a program prints."""
         return self.run(*argv, seconds=seconds).stdout.strip()
 
-    def as_user(self, user: str, *argv: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
+    def as_user(
+        self, user: str, *argv: str, check: bool = True
+    ) -> "subprocess.CompletedProcess[str]":
         """Run a program in the machine as somebody else."""
         return self.run("setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", *argv,
                         check=check)  # fmt: skip
@@ -158,10 +168,9 @@ class Machine:
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
         """Write a file in the machine."""
-        file = self.root / path.lstrip("/")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-        file.chmod(mode)
+        # From inside: /run and /tmp are file systems of the machine's own.
+        script = 'mkdir -p "${0%/*}" && cat >"$0" && chmod "$1" "$0"'
+        self.run("sh", "-c", script, path, f"{mode:o}", stdin=text)
 
     def wait(self, what: str, ready: Callable[[], T], seconds: float = 30) -> T:
         """Wait until ``ready`` returns something true, and return it; LabError with the journal."""
@@ -182,7 +191,9 @@ class Machine:
     def problems(self, announced: Sequence[str] = ()) -> list[str]:
         """Return failed units and what our jobs said at priority warning, but for ``announced``."""
         found = self.systemctl("list-units", "--failed", "--plain", "--no-legend").splitlines()
-        found += self.journal("--priority=warning", "--boot", f"--unit={OURS}").splitlines()
+        found += self.journal(
+            "--priority=warning", "--boot", "--output=short", f"--unit={OURS}"
+        ).splitlines()
         return [line for line in found if not any(re.search(p, line) for p in announced)]
 
     def stop(self, seconds: float = 90) -> None:

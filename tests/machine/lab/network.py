@@ -59,7 +59,21 @@ class Network:
         self._port(name, "3")
 
     def _port(self, name: str, state: str) -> None:
-        run(["ip", "netns", "exec", self.switch, "bridge", "link", "set", "dev", name, "state", state])
+        run(
+            [
+                "ip",
+                "netns",
+                "exec",
+                self.switch,
+                "bridge",
+                "link",
+                "set",
+                "dev",
+                name,
+                "state",
+                state,
+            ]
+        )
 
     def hosts(self) -> str:
         """Return /etc/hosts for everybody."""

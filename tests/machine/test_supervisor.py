@@ -1,0 +1,151 @@
+"""The controller on the real bus: what it says, who may call it, and what it may do itself."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from lab import images
+from lab.world import World
+
+BUS = "org.validatorsupervisor1"
+ROOT = "/org/validatorsupervisor1"
+SLEEPER = f"{ROOT}/validator/sleeper"
+UNIT = "validator@sleeper.service"
+VALIDATOR = f"{BUS}.Validator"
+ANNOUNCED = [r"Main process exited|Failed with result"]
+
+
+@pytest.fixture(scope="module", params=images.SUITES)
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """A host of each release that runs one command, with people of each kind."""
+    with World.booted(request.param) as booted:
+        booted.validator("sleeper", kind="command", command=["/usr/bin/sleep", "infinity"])
+        booted.apply()
+        booted.host.systemctl("start", "validator.target")
+        booted.host.wait_for_unit(UNIT)
+        for user, group in (("olga", "validator-operators"), ("victor", "validator-viewers")):
+            booted.host.run("useradd", "--groups", group, user)
+        yield booted
+        assert booted.host.problems(ANNOUNCED) == []
+
+
+def call(world: World, user: str, *argv: str) -> tuple[bool, str]:
+    """Call busctl as somebody; (whether it worked, what it printed)."""
+    done = world.host.as_user(user, "busctl", *argv, check=False)
+    return done.returncode == 0, (done.stdout + done.stderr).strip()
+
+
+def test_the_tree_and_the_published_interfaces(world: World) -> None:
+    host = world.host
+    tree = host.output("busctl", "tree", "--list", BUS).split()
+    assert {ROOT, SLEEPER} <= set(tree)
+    shown = host.output("busctl", "introspect", BUS, SLEEPER, VALIDATOR)
+    assert "ActiveState" in shown
+    assert ".Start" in shown
+    owner = host.output("busctl", "status", BUS)
+    assert "Unit=validator-supervisor.service" in owner
+    assert host.property("validator-supervisor.service", "User") == "validator-supervisor"
+
+
+@pytest.mark.parametrize(
+    ("user", "reads", "calls"),
+    [("root", True, True), ("olga", True, True), ("victor", True, False), ("nobody", False, False)],
+)
+def test_who_may_do_what(world: World, user: str, reads: bool, calls: bool) -> None:
+    get = ("get-property", BUS, SLEEPER, VALIDATOR, "ActiveState")
+    assert call(world, user, *get)[0] is reads
+    assert call(world, user, "call", BUS, ROOT, "org.freedesktop.DBus.ObjectManager",
+                "GetManagedObjects")[0] is reads  # fmt: skip
+    before = world.host.property(UNIT, "MainPID")
+    for method in ("Stop", "Start"):
+        done, said = call(world, user, "call", BUS, SLEEPER, VALIDATOR, method)
+        assert done is calls, said
+        if calls:
+            state = "inactive" if method == "Stop" else "active"
+            world.host.wait_for_unit(UNIT, state)
+    assert (world.host.property(UNIT, "MainPID") == before) is not calls
+    assert call(world, user, "call", BUS, ROOT, f"{BUS}.Manager", "Reload")[0] is calls
+    assert not call(world, user, "set-property", BUS, SLEEPER, VALIDATOR, "Enabled", "b", "false")[
+        0
+    ]
+    world.host.systemctl("start", UNIT)
+
+
+def test_calls_are_in_the_journal_with_the_callers_uid(world: World) -> None:
+    call(world, "olga", "call", BUS, SLEEPER, VALIDATOR, "Start")
+    uid = world.host.output("id", "-u", "olga")
+    lines = world.host.output("journalctl", "--quiet", "--output=json", "VALIDATOR_METHOD=Start",
+                              f"VALIDATOR_CALLER_UID={uid}").splitlines()  # fmt: skip
+    entry = json.loads(lines[-1])
+    assert entry["VALIDATOR_OBJECT"] == SLEEPER
+    assert entry["VALIDATOR_RESULT"] == "done"
+
+
+def test_changes_are_signalled(world: World) -> None:
+    host = world.host
+    host.run("systemd-run", "-q", "--unit=monitor", "--collect", "--property=StandardOutput=file:/run/seen",
+             "busctl", "monitor", "--json=short", BUS)  # fmt: skip
+    host.wait("the monitor", lambda: "NameAcquired" in host.output("cat", "/run/seen")
+              or host.property("monitor.service", "SubState") == "running")  # fmt: skip
+
+    def states() -> list[str]:
+        found = []
+        for line in host.output("cat", "/run/seen").splitlines():
+            message = json.loads(line)
+            if message.get("member") == "PropertiesChanged" and message.get("path") == SLEEPER:
+                changed = message["payload"]["data"][1]
+                found += [changed["ActiveState"]["data"]] if "ActiveState" in changed else []
+        return found
+
+    def restarted() -> bool:
+        host.systemctl("stop", UNIT)
+        host.systemctl("start", UNIT)
+        return "inactive" in states() and states()[-1] == "active"
+
+    host.wait("signals of both states", restarted)
+    host.systemctl("stop", "monitor.service", check=False)
+
+
+def test_killed_controller_comes_back_with_its_state(world: World) -> None:
+    host = world.host
+    before = host.property(UNIT, "MainPID")
+    host.run("systemctl", "kill", "--signal=KILL", "validator-supervisor.service")
+    get = ("get-property", BUS, SLEEPER, VALIDATOR, "ActiveState")
+    host.wait("an answer", lambda: call(world, "root", *get) == (True, 's "active"'))
+    assert host.property(UNIT, "MainPID") == before
+
+
+def test_the_controllers_user_can_do_nothing_else(world: World) -> None:
+    """The polkit rule, attacked as the user that it is written for."""
+    host = world.host
+    host.run("rm", "-f", "/root/pwned")
+    listed = ("validator-apply.service", "validator@sleeper.service", "validator-tunnel@x.service")
+    others = ("validator-evil.service", "validator@zz.service", "validator@x.y.service",
+              "validator-apply.service.service", "xvalidator-apply.service")  # fmt: skip
+    for name in (*listed, *others):
+        host.as_user("validator-supervisor", "systemd-run", f"--unit={name}",
+                     "touch", "/root/pwned", check=False)  # fmt: skip
+        for word in ("--property=User=root", "--pipe", "--scope"):
+            host.as_user("validator-supervisor", "systemd-run", word, f"--unit={name}",
+                         "touch", "/root/pwned", check=False)  # fmt: skip
+    assert host.run("ls", "/root/pwned", check=False).returncode != 0, "ran as root"
+
+    def may(*argv: str) -> bool:
+        return host.as_user("validator-supervisor", "systemctl", "--no-ask-password", *argv,
+                            check=False).returncode == 0  # fmt: skip
+
+    assert may("start", UNIT)
+    assert may("restart", UNIT)
+    assert not may("start", "ssh.service")
+    assert not may("stop", "dbus.service")
+    assert not may("stop", "validator.target")
+    assert not may("restart", "validator-supervisor.service")
+    assert not may("daemon-reload")
+    assert not may("kill", UNIT)
+    assert not may("mask", "--runtime", UNIT)
+    assert not may("set-property", UNIT, "CPUWeight=1")
+    assert not may("edit", "--runtime", UNIT)
+    assert not may("enable", "validator.target")
+    assert not may("poweroff")
+    other = host.as_user("nobody", "systemctl", "--no-ask-password", "stop", UNIT, check=False)
+    assert other.returncode != 0

@@ -40,6 +40,7 @@ def test_man_pages_build(tmp_path: Path) -> None:
         passes("lowdown", "-s", "-t", "man", "-o", str(built), str(page))
         done = subprocess.run(
             ["man", "--warnings", "--local-file", str(built)],
-            capture_output=True, text=True, check=False, env={"MANROFFSEQ": "", "LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"},
+            capture_output=True, text=True, check=False,
+            env={"MANROFFSEQ": "", "LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"},
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (0, ""), page

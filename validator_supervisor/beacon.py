@@ -97,20 +97,23 @@ class Beacon:
         """
         body = json.dumps([str(index) for index in indices]).encode()
         try:
-            return self._live(self._data("POST", f"/eth/v1/validator/liveness/{epoch}", body))
+            data = self._data("POST", f"/eth/v1/validator/liveness/{epoch}", body)
+            return self._live(data, len(indices))
         except SupervisorError as failure:
             if failure.code != NOT_OFFERED:
                 raise
         found = 0
         for start in range(0, len(indices), BATCH):
-            asked = "".join(f"indices={index}&" for index in indices[start : start + BATCH])
+            batch = indices[start : start + BATCH]
+            asked = "".join(f"indices={index}&" for index in batch)
             path = f"/eth/v1/validator/liveness?{asked}epoch={epoch}"
-            found += self._live(self._data("GET", path))
+            found += self._live(self._data("GET", path), len(batch))
         return found
 
-    def _live(self, data: Value) -> int:
+    def _live(self, data: Value, asked: int) -> int:
         with self._checked():
-            return sum(item.mapping()["is_live"].boolean() for item in data.items())
+            # No more than were asked about, whatever else is in the answer.
+            return min(asked, sum(item.mapping()["is_live"].boolean() for item in data.items()))
 
     def _data(self, method: str, path: str, body: bytes | None = None) -> Value:
         raw = request(self.url, method, path, body)

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from validator_supervisor.clients import CLIENTS
 from validator_supervisor.config import Applied, Node, Validator
+from validator_supervisor.tunnel import NO_IDENTITY
 
 UNITS = "/usr/lib/systemd/system"
 HEADER = "# Made by validator-supervisor-generator; see validator-supervisor.yaml(5).\n"
@@ -42,8 +44,8 @@ def units(applied: Applied, sealed: Path = SEALED) -> dict[str, str]:
 def _tunnel(node: Node, sealed: Path) -> str:
     credential = f"validator-tunnel.{node.identity}"
     kind = "LoadCredentialEncrypted" if (sealed / credential).exists() else "LoadCredential"
-    # Empty where there is no key: the releases of systemd differ in what a missing one means.
-    return f"[Service]\n{kind}=identity:{credential}\nSetCredential=identity:\n"
+    # The releases of systemd differ in what a missing credential means; this one is always there.
+    return f"[Service]\n{kind}=identity:{credential}\nSetCredential=identity:{NO_IDENTITY}\n"
 
 
 def _validator(validator: Validator, tunnels: list[Node]) -> str:
@@ -51,6 +53,8 @@ def _validator(validator: Validator, tunnels: list[Node]) -> str:
     if tunnels:
         text += f"After={' '.join(tunnel_unit(node.name) for node in tunnels)}\n"
     text += f"\n[Service]\nUser={validator.user}\n"
+    if validator.kind == "ethereum":
+        text += f"TimeoutStopSec={CLIENTS[validator.release.client].stop_seconds}\n"
     if validator.environment_file:
         text += f"EnvironmentFile={validator.environment_file}\n"
     return text

@@ -16,6 +16,8 @@ from validator_supervisor import durable
 from validator_supervisor.config import FIRST_USE, Applied, Forward, Node
 from validator_supervisor.errors import SupervisorError
 
+# What a tunnel's credential holds where there is no ssh key.
+NO_IDENTITY = "none"
 HOST_KEY_HELPER = "/usr/lib/validator-supervisor/host-key"
 # The exit status that the unit does not restart: the host key is not the pinned one.
 HOST_KEY_CHANGED = 79
@@ -96,7 +98,7 @@ def forward_argv(node: Node, directory: Path, forward: Forward) -> list[str]:
 
 def check_identity(node: Node, credentials: Path) -> None:
     """Raise SupervisorError ``NoIdentity`` where systemd has found no key for the node."""
-    if not (credentials / "identity").read_bytes().strip():
+    if (credentials / "identity").read_bytes().strip() == NO_IDENTITY.encode():
         path = f"/etc/credstore/validator-tunnel.{node.identity}"
         raise SupervisorError(
             "NoIdentity",

@@ -27,6 +27,8 @@ class Watcher:
         self._chains: dict[str, Chain] = {}
         self._indices: dict[tuple[str, ...], list[int]] = {}
         self._next: dict[str, float] = {}
+        # What was last logged of a validator whose liveness cannot be seen.
+        self._logged: dict[str, str] = {}
 
     def look(self, pool: Executor) -> None:
         """Look at everything whose time has come."""
@@ -94,7 +96,11 @@ class Watcher:
                 if live:
                     before = Attesting(asked, live, len(known))
         except SupervisorError as failure:
-            journal.log(journal.WARNING, f"liveness of {validator.name}: {failure.message}")
+            if self._logged.get(validator.name) != failure.message:
+                self._logged[validator.name] = failure.message
+                journal.log(journal.WARNING, f"liveness of {validator.name}: {failure.message}")
+        else:
+            self._logged.pop(validator.name, None)
         self.attesting[validator.name] = replace(before, keys=len(known))
 
     def _running(self, validator: Validator) -> tuple[str, ...]:

@@ -65,6 +65,8 @@ def test_a_validator_attests_and_keeps_attesting(suite: str, tmp_path: Path) -> 
         world.network.heal("helsinki")
         host.wait_for_unit("validator-tunnel@helsinki.service", seconds=40)
 
+        epoch = world.wait_for_attestation("mainnet", epoch + 1)
+
         # The operator's stop is graceful, lasts, and start undoes it.
         host.run("validator-supervisor", "stop", "mainnet")
         host.wait_for_unit(MAIN, "inactive")

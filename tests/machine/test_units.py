@@ -22,6 +22,8 @@ def test_units_are_correct_and_shut_in(suite: str) -> None:
             "systemd-analyze", "verify", "--recursive-errors=yes", *names, check=False
         )
         ours = [line for line in done.stderr.splitlines() if "validator" in line]
+        # Small machines have no man(1); that the pages are there is tested with the tree.
+        ours = [line for line in ours if "Command 'man" not in line]
         assert ours == []
         for name in names:
             if name.endswith(".service"):

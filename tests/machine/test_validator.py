@@ -9,6 +9,7 @@ from lab.world import CONFIG, World
 UNIT = "validator@foo.service"
 ANNOUNCED = [
     r"Main process exited|Failed with result|Failed to start|State '.*' timed out|Killing process",
+    r"Job for validator-apply|systemctl status validator-apply|Reload failed|Control process exited",
     r"cannot be executed|config\.yaml:|another process holds|hint:|No such file|does not exist",
     r"Failed to determine user credentials|Failed at step",
 ]
@@ -83,6 +84,7 @@ def test_a_client_that_ignores_sigterm_is_killed(world: World) -> None:
     world.host.run("validator-supervisor", "stop", "foo")
     world.host.wait_for_unit(UNIT, "failed")
     assert world.host.property(UNIT, "Result") == "timeout"
+    world.host.systemctl("reset-failed", UNIT)
     world.host.run("rm", drop_in)
     world.host.systemctl("daemon-reload")
 
@@ -117,7 +119,10 @@ def test_an_instance_that_is_not_configured_cannot_start(world: World) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("version: 1\nvalidatrs: {}\n", r"config\.yaml:2:1: validatrs: unknown key .*validators"),
+        (
+            "version: 1\nvalidatrs: {}\n",
+            r"config\.yaml:2:1: validatrs: unknown key(?s:.)*did you mean validators",
+        ),
         ("version: 1\nversion: 1\n", r"config\.yaml:2:1: version: this key stands here a second"),
         ("version: 1\nnodes: {a: {host: x}}\n", r"nodes\.a: key host_key is missing"),
         ("version: 1\nnodes: &a [*a]\n", r"anchors and aliases"),

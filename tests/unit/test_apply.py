@@ -13,6 +13,7 @@ Make = Callable[[str], Applied]
 NODE = "nodes: {{a: {{host: {host}, host_key: first-use, beacon: 'x:1'}}, l: {{beacon: 'y:1'}}}}\n"
 COMMAND = "validators: {{v: {{kind: command, command: [/bin/{word}], enabled: {enabled}}}}}\n"
 TUNNEL, VALIDATOR = "validator-tunnel@a.service", "validator@v.service"
+WATCH = "validator-watch.service"
 
 
 def text(host: str = "h", word: str = "x", enabled: str = "true") -> str:
@@ -68,15 +69,14 @@ def test_users_are_those_that_nobody_named(example: Applied) -> None:
 
 
 class Systemd:
-    """Records what is asked of systemd; its target is up unless told otherwise."""
+    """Records what is asked of systemd; every unit is up unless told otherwise."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
-        self.target = "active"
+        self.states: dict[str, str] = {}
 
     def active(self, unit: str) -> str:
-        assert unit == "validator.target"
-        return self.target
+        return self.states.get(unit, "active")
 
     def stop(self, unit: str) -> None:
         self.asked.append(f"stop {unit}")
@@ -84,8 +84,8 @@ class Systemd:
     def start(self, unit: str) -> None:
         self.asked.append(f"start {unit}")
 
-    def try_restart(self, unit: str) -> None:
-        self.asked.append(f"try-restart {unit}")
+    def restart(self, unit: str) -> None:
+        self.asked.append(f"restart {unit}")
 
     def reload(self) -> None:
         self.asked.append("reload")
@@ -117,6 +117,13 @@ def put(
         systemd.asked.append(f"{argv} {len(stdin.splitlines())} users")
 
     monkeypatch.setattr(processes, "run", run)
+    write = durable.write
+
+    def noted(path: Path, data: bytes, mode: int) -> None:
+        write(path, data, mode)
+        systemd.asked.append(f"write {path.name}")
+
+    monkeypatch.setattr(durable, "write", noted)
 
     def put(text: str) -> int:
         systemd.asked.clear()
@@ -130,27 +137,83 @@ def put(
 SYSUSERS = "['/usr/bin/systemd-sysusers', '-'] 1 users"
 
 
-def test_users_come_first_and_stops_before_the_reload(
+def test_users_come_first_and_stops_before_the_file_and_the_reload(
     put: Callable[[str], int], systemd: Systemd, tmp_path: Path
 ) -> None:
     assert put(text()) == 0
-    watch = "try-restart validator-watch.service"
+    watch = "restart validator-watch.service"
     assert systemd.asked == [
-        SYSUSERS, "reload", f"start {TUNNEL}", f"start {VALIDATOR}", watch,
+        SYSUSERS, "write .applied", "reload", f"start {TUNNEL}", f"start {VALIDATOR}", watch,
     ]  # fmt: skip
     assert (tmp_path / ".applied").stat().st_mode & 0o777 == 0o644
     assert put(text(enabled="false", host="i")) == 0
     assert systemd.asked == [
-        SYSUSERS, f"stop {VALIDATOR}", "reload", f"try-restart {TUNNEL}", watch,
+        SYSUSERS, f"stop {VALIDATOR}", "write .applied", "reload", f"restart {TUNNEL}", watch,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("state", "restarted"),
+    [
+        ("active", True),
+        ("activating", True),
+        ("reloading", True),
+        ("failed", True),  # the change may mend it
+        ("inactive", False),  # somebody has stopped it
+        ("deactivating", False),
+    ],
+)
+def test_a_changed_unit_is_restarted_unless_it_is_stopped(
+    put: Callable[[str], int], systemd: Systemd, state: str, restarted: bool
+) -> None:
+    assert put(text()) == 0
+    systemd.states = dict.fromkeys((TUNNEL, VALIDATOR, WATCH), state)
+    assert put(text(host="i", word="y")) == 0
+    changed = [f"restart {unit}" for unit in (TUNNEL, VALIDATOR, WATCH)] if restarted else []
+    assert systemd.asked == [SYSUSERS, "write .applied", "reload", *changed]
+
+
+def test_each_changed_unit_is_asked_for_itself(put: Callable[[str], int], systemd: Systemd) -> None:
+    assert put(text()) == 0
+    systemd.states = {TUNNEL: "inactive", WATCH: "deactivating"}
+    assert put(text(host="i", word="y")) == 0
+    assert systemd.asked[3:] == [f"restart {VALIDATOR}"]
+
+
+def test_an_unchanged_unit_is_left_alone(put: Callable[[str], int], systemd: Systemd) -> None:
+    assert put(text()) == 0
+    systemd.states = {TUNNEL: "failed", VALIDATOR: "failed"}
+    assert put(text()) == 0
+    assert systemd.asked == [SYSUSERS, "write .applied", "reload", f"restart {WATCH}"]
+
+
+def test_an_interrupted_stop_is_done_by_the_next_run(
+    put: Callable[[str], int],
+    systemd: Systemd,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert put(text()) == 0
+    kept = (tmp_path / ".applied").read_bytes()
+
+    def refuse(unit: str) -> None:
+        raise SupervisorError("SystemdRefused", f"{unit} is refused")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(systemd, "stop", refuse)
+        assert put(text(enabled="false")) == 1
+    assert systemd.asked == [SYSUSERS]
+    assert (tmp_path / ".applied").read_bytes() == kept
+    assert put(text(enabled="false")) == 0
+    assert systemd.asked[1] == f"stop {VALIDATOR}"
 
 
 def test_nothing_starts_while_the_target_is_down(
     put: Callable[[str], int], systemd: Systemd
 ) -> None:
-    systemd.target = "inactive"
+    systemd.states = dict.fromkeys(("validator.target", TUNNEL, VALIDATOR, WATCH), "inactive")
     assert put(text()) == 0
-    assert not [line for line in systemd.asked if line.startswith("start")]
+    assert systemd.asked == [SYSUSERS, "write .applied", "reload"]
 
 
 def test_a_wrong_file_changes_nothing(

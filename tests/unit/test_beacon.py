@@ -334,6 +334,13 @@ def test_indices_are_asked_for_in_batches() -> None:
         assert Beacon(node.url).indices(keys) == list(range(BATCH + 1))
         assert len(node.requests) == 2
         assert Beacon(node.url).indices([]) == []
+    # A parameter for each key: a server may know no list with commas.
+    asked = [request.split(b"\r\n")[0].decode() for request in node.requests]
+    path = "/eth/v1/beacon/states/head/validators?"
+    assert asked == [
+        f"GET {path}{'&'.join(f'id={key}' for key in keys[:BATCH])} HTTP/1.1",
+        f"GET {path}id={keys[BATCH]} HTTP/1.1",
+    ]
 
 
 @pytest.mark.parametrize("answer", [{}, [5], [{}], [{"index": 5}], [{"index": "x"}], [None]])
@@ -365,7 +372,54 @@ def test_live_in_its_first_form_where_the_other_is_not_offered(status: str) -> N
 
     with serving(talk) as node:
         assert Beacon(node.url).live(7, range(BATCH + 1)) == BATCH
-        assert len(node.requests) == 3
+    first, *rest = [request.split(b"\r\n")[0].decode() for request in node.requests]
+    path = "/eth/v1/validator/liveness"
+    batch = "&".join(f"indices={index}" for index in range(BATCH))
+    assert first == f"POST {path}/7 HTTP/1.1"
+    assert rest == [
+        f"GET {path}?{batch}&epoch=7 HTTP/1.1", f"GET {path}?indices={BATCH}&epoch=7 HTTP/1.1",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("status", ["400 x", "403 x", "406 x", "410 x", "500 x", "501 x", "503 x"])
+def test_another_failure_is_not_asked_again_in_the_first_form(status: str) -> None:
+    with serving(answering(http(b"", status))) as node:
+        words = failure(lambda: Beacon(node.url).live(7, [1]))
+    assert words == f"HTTP status {status.split()[0]}"
+    assert [request.split()[0] for request in node.requests] == [b"POST"]
+
+
+@pytest.mark.parametrize("raw", [b"", http(b""), data([{"is_live": "x"}])])
+def test_an_unexpected_answer_is_not_asked_again_in_the_first_form(raw: bytes) -> None:
+    with serving(answering(raw)) as node:
+        failure(lambda: Beacon(node.url).live(7, [1]))
+    assert len(node.requests) == 1
+
+
+def test_live_in_neither_form() -> None:
+    with serving(answering(http(b"", "404 x"))) as node:
+        failure(lambda: Beacon(node.url).live(7, range(BATCH + 1)), NOT_OFFERED)
+    assert [request.split()[0] for request in node.requests] == [b"POST", b"GET"]
+
+
+def test_no_more_are_live_than_were_asked_about() -> None:
+    lies = data([{"is_live": True}] * (3 * BATCH))
+    with serving(answering(lies)) as node:
+        assert Beacon(node.url).live(7, [1, 2]) == 2
+        assert Beacon(node.url).live(7, []) == 0
+
+
+def test_no_more_are_live_than_were_asked_about_in_each_batch() -> None:
+    def talk(connection: socket.socket, request: bytes) -> None:
+        # Nobody of the first batch, and too many of the second: those do not stand for these.
+        if request.startswith(b"POST"):
+            connection.sendall(http(b"", "404 x"))
+        else:
+            lying = b"indices=0&" not in request
+            connection.sendall(data([{"is_live": lying}] * BATCH))
+
+    with serving(talk) as node:
+        assert Beacon(node.url).live(7, range(BATCH + 3)) == 3
 
 
 @pytest.mark.parametrize("answer", [{}, [{}], [{"is_live": "true"}], [{"is_live": 1}], "x"])

@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,6 +63,7 @@ def made(
     monkeypatch.setattr(config, "applied", lambda: example)
     monkeypatch.setattr(controller, "RUNTIME", tmp_path)
     results = tmp_path / "results.json"
+    monkeypatch.setattr(watch, "RESULTS", results)
     readings, attesting = watch.readings, watch.attesting
     monkeypatch.setattr(watch, "readings", lambda: readings(results))
     monkeypatch.setattr(watch, "attesting", lambda: attesting(results))
@@ -97,6 +99,49 @@ def test_files_of_the_jobs_are_read(made: Controller, systemd: Systemd, tmp_path
     found = made.refresh()
     assert found[MAIN][VALIDATOR.name]["ConnectedNode"] == "helsinki"
     assert found[HELSINKI][NODE.name]["BeaconHealthy"] is True
+
+
+def test_changed_results_are_read_again(made: Controller, tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
+    url = "http://127.0.0.1:13000"
+
+    def write(reading: Reading, mtime: int) -> None:
+        results.write_bytes(watch.dump({url: reading}, {}))
+        os.utime(results, ns=(mtime, mtime))
+
+    assert made.refresh()[HELSINKI][NODE.name]["BeaconHealthy"] is False
+    assert not made.stale
+    write(Reading(url, True, ""), 1_000)
+    assert made.stale
+    assert made.refresh()[HELSINKI][NODE.name]["BeaconHealthy"] is True
+    assert not made.stale
+    write(Reading(url, False, "is away"), 2_000)
+    assert made.stale
+    assert made.refresh()[HELSINKI][NODE.name]["BeaconProblem"] == "is away"
+    assert not made.stale
+    results.unlink()
+    assert made.stale
+    assert made.refresh()[HELSINKI][NODE.name]["BeaconProblem"] == "not looked at yet"
+    assert not made.stale
+
+
+def test_results_that_change_while_they_are_read_are_read_again(
+    made: Controller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = tmp_path / "results.json"
+    read = watch.readings
+
+    def meanwhile() -> dict[str, Reading]:
+        found = read()
+        results.write_bytes(watch.dump({}, {}))
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(watch, "readings", meanwhile)
+        made.refresh()
+    assert made.stale
+    made.refresh()
+    assert not made.stale
 
 
 def test_hostile_files_stop_nothing(made: Controller, tmp_path: Path) -> None:

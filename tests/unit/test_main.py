@@ -1,9 +1,11 @@
+from collections.abc import Callable
+
 import pytest
 
 from validator_supervisor import __version__, config
 from validator_supervisor.cli import authorize, client, main
 from validator_supervisor.config import Applied
-from validator_supervisor.errors import TEMPORARY, SupervisorError
+from validator_supervisor.errors import REFUSED, TEMPORARY, SupervisorError
 
 Called = tuple[str, str, str]
 
@@ -37,6 +39,46 @@ def test_start_and_stop_name_the_object(
     assert capsys.readouterr().out == "twice is running already\ntwice is stopped already\n"
 
 
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> Callable[[SupervisorError], None]:
+    def refuse(failure: SupervisorError) -> None:
+        class Client:
+            def call(self, path: str, interface: str, method: str) -> tuple[bool]:
+                del path, interface, method
+                raise failure
+
+        monkeypatch.setattr(client, "Client", Client)
+
+    return refuse
+
+
+Refusing = Callable[[SupervisorError], None]
+
+
+@pytest.mark.parametrize("method", ["start", "stop"])
+def test_an_unknown_validator_is_named(
+    refusing: Refusing, capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    refusing(SupervisorError(client.UNKNOWN, "no object /org/validatorsupervisor1/validator/x"))
+    given = main._parser().parse_args([method, "x"])
+    with pytest.raises(SupervisorError) as caught:
+        given.run(given)
+    assert caught.value.code == "UnknownValidator"
+    assert main.main([method, "x"]) == 1
+    assert capsys.readouterr() == (
+        "",
+        "validator-supervisor: there is no validator x\n  → validator-supervisor status\n",
+    )
+
+
+def test_another_refusal_is_shown_as_it_is(
+    refusing: Refusing, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refusing(SupervisorError(client.DENIED, "not you", client.GROUPS, exit_status=TEMPORARY))
+    assert main.main(["start", "x"]) == 75
+    assert capsys.readouterr().err == f"validator-supervisor: not you\n  → {client.GROUPS}\n"
+
+
 def test_failure_is_shown_with_its_hint_and_status(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,6 +110,12 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("words", [[], ["start"], ["start", "a", "b"], ["unknown"], ["--x"]])
-def test_wrong_usage(words: list[str]) -> None:
-    with pytest.raises(SystemExit, match="2"):
+def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
         main.main(words)
+    assert caught.value.code == REFUSED == 1
+    out, err = capsys.readouterr()
+    usage, message = err.splitlines()
+    assert out == ""
+    assert usage.startswith("usage: validator-supervisor ")
+    assert message.startswith("validator-supervisor")

@@ -70,11 +70,13 @@ def test_one_door_for_processes() -> None:
         found = {name for name in uses(path) if PROCESSES.fullmatch(name)}
         allowed = {
             "validator_supervisor/run.py": {"os.execve"},
-            # ssh has no child to wait for: see there.
+            # The process beside ssh: see there.
             "helpers/tunnel": {"os.fork", "os._exit"},
         }.get(relative(path), set())
         assert found <= allowed, relative(path)
         assert not {name for name in imports(path) if PROCESSES.fullmatch(name)}, relative(path)
+    calls = [ast.unparse(n.func) for n in nodes(HELPERS / "tunnel") if isinstance(n, ast.Call)]
+    assert calls.count("os.fork") == calls.count("os._exit") == 1
 
 
 def test_no_word_for_a_shell() -> None:

@@ -116,7 +116,12 @@ def test_rows_of_validators(changed: dict[str, object], words: str) -> None:
         ("a refuses the reverse forward 0.0.0.0:1", "`validator-supervisor authorize a`"),
         ("bind [127.0.0.1]:5: Address already in use", "`ss -ltnp`"),
         ("Host key verification failed.", "host_key:"),
-        ("Failed to set up credentials", "/etc/credstore/validator-tunnel.a"),
+        ("cannot listen to port: 5064", "`ss -ltnp`"),
+        ("open failed: administratively prohibited", "`validator-supervisor authorize a`"),
+        ("there is no ssh key /etc/credstore/validator-tunnel.key-1", "ssh-keygen -t ed25519"),
+        ("there is no ssh key /etc/credstore/x", "journalctl -u validator-tunnel@a"),
+        # Nothing is left that guesses at exit status 243.
+        ("Failed to set up credentials", "journalctl -u validator-tunnel@a.service"),
         ("something else", "journalctl -u validator-tunnel@a.service"),
     ],
 )
@@ -136,10 +141,12 @@ def test_problems_of_nodes() -> None:
     changed = one(TunnelState="host-key-changed", StatusText="host key of h has changed")
     assert changed[1] == "host key of h has changed"
     assert "ask the node's operator" in changed[2]
-    assert one(BeaconHealthy=False, BeaconProblem="HTTP status 503")[1:] == (
-        "beacon node: HTTP status 503",
-        "ask the node's operator",
-    )
+    for state in ("connected", "none"):
+        words = one(TunnelState=state, BeaconHealthy=False, BeaconProblem="HTTP status 503")
+        assert words[1:] == (
+            "beacon node: HTTP status 503",
+            "does it run, at the address that beacon: names as seen from the node?",
+        )
 
 
 def test_a_forbidden_forward_explains_a_beacon_that_is_away() -> None:
@@ -147,9 +154,33 @@ def test_a_forbidden_forward_explains_a_beacon_that_is_away() -> None:
     heard = "channel 2: open failed: administratively prohibited: open failed"
     assert problem(found, {"validator-tunnel@a.service": heard}) == (
         "node a",
-        f"beacon node: closed ({heard})",
+        f"beacon node: {heard}",
         "permit it: `validator-supervisor authorize a`",
     )
+    # Other words of ssh explain nothing about a beacon node.
+    assert problem(found, {"validator-tunnel@a.service": "Connection refused"})[1:] == (
+        "beacon node: closed",
+        "does it run, at the address that beacon: names as seen from the node?",
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ([], ""),
+        (["one"], "one"),
+        (["older", "newer"], "newer"),
+        (["Connection refused, first", "Connection refused, last", "tail"],
+         "Connection refused, last"),
+        (["there is no ssh key /a", "hint: make it with: ssh-keygen"], "there is no ssh key /a"),
+        (["Permission denied", "Connection timed out"], "Connection timed out"),
+    ],
+)  # fmt: skip
+def test_the_line_that_tells_most_is_the_newest_with_advice(lines: list[str], words: str) -> None:
+    assert status.telling("\n".join(lines)) == words
+    found = objects(nodes=[node("a", TunnelState="failed", StatusText="down")], validators=[])
+    said = {"validator-tunnel@a.service": "\n".join(lines)}
+    assert problem(found, said)[1] == (words or "down")
 
 
 def test_problems_of_validators() -> None:

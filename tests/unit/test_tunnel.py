@@ -2,19 +2,21 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from validator_supervisor import config, tunnel
+from validator_supervisor import config, run, tunnel
 from validator_supervisor.config import FIRST_USE, Applied, Forward, Node
 from validator_supervisor.document import from_plain, parse
-from validator_supervisor.errors import ConfigError, SupervisorError
+from validator_supervisor.errors import REFUSED, ConfigError, SupervisorError
 
 DIRECTORY = Path("/run/validator-tunnel/helsinki")
 CREDENTIALS = Path("/run/credentials/validator-tunnel@helsinki.service")
@@ -167,6 +169,58 @@ def test_no_value_adds_an_argument_to_ssh(text: str, host_key: str, data: st.Dat
         # Listener and target, each HOST:PORT or a path, and nothing beside them.
         outside = specified.replace("[", " ").replace("]", " ")
         assert len(outside.split(":")) <= 4 or "[" in specified
+
+
+@pytest.mark.parametrize("stored", [b"", b"\n", b" \t\r\n"])
+def test_an_empty_credential_is_no_identity(node: Node, tmp_path: Path, stored: bytes) -> None:
+    (tmp_path / "identity").write_bytes(stored)
+    with pytest.raises(SupervisorError) as caught:
+        tunnel.check_identity(node, tmp_path)
+    path = "/etc/credstore/validator-tunnel.key-1"
+    assert caught.value.code == "NoIdentity"
+    assert caught.value.message == f"there is no ssh key {path}"
+    assert caught.value.hint == f"make it with: ssh-keygen -t ed25519 -N '' -C '' -f {path}"
+    assert caught.value.exit_status == REFUSED
+
+
+def test_what_is_in_a_credential_is_for_ssh_to_judge(node: Node, tmp_path: Path) -> None:
+    (tmp_path / "identity").write_bytes(b"\xff\0")
+    tunnel.check_identity(node, tmp_path)
+
+
+def test_helper_without_an_identity_says_so_and_starts_nothing(
+    helper: Callable[[str], ModuleType],
+    example: Applied,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # Of the system, not of the library; it is not used where nothing is forked.
+    monkeypatch.setitem(sys.modules, "prctl", ModuleType("prctl"))
+    module = helper("tunnel")
+    said: list[str] = []
+    slept: list[float] = []
+
+    class Notifier:
+        def notify(self, text: str) -> None:
+            said.append(text)
+
+    for name in ("RUNTIME", "STATE", "CREDENTIALS"):
+        monkeypatch.setenv(f"{name}_DIRECTORY", str(tmp_path))
+    (tmp_path / "identity").touch()
+    monkeypatch.setattr(module, "SystemdNotifier", Notifier)
+    monkeypatch.setattr(config, "applied", lambda: example)
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(os, "fork", lambda: pytest.fail("forked"))
+    monkeypatch.setattr(run, "become", lambda words: pytest.fail(f"became {words}"))
+    message = "there is no ssh key /etc/credstore/validator-tunnel.key-1"
+    assert module.main("helsinki") == REFUSED
+    assert said == [f"STATUS={message}"]
+    assert capsys.readouterr().err.splitlines()[0] == message
+    # The next attempt waits a second: systemd does not.
+    assert slept == []
+    assert module.main("helsinki") == REFUSED
+    assert slept == [1]
 
 
 def test_fingerprint_is_that_of_ssh_keygen(key: Callable[..., str]) -> None:

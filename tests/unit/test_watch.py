@@ -66,6 +66,16 @@ def test_other_network_and_synchronising(monkeypatch: pytest.MonkeyPatch) -> Non
     )
 
 
+def test_an_optimistic_head_is_a_problem() -> None:
+    optimistic = Syncing(1000, False, True)
+    assert watch.problem_of(Target(URL, "dev"), CHAIN, optimistic, at(1000)) == (
+        "is optimistic: its execution client has not verified the head"
+    )
+    # Both, as while it catches up: the slot says more.
+    both = watch.problem_of(Target(URL, "dev"), CHAIN, Syncing(5, True, True), at(1000))
+    assert both == "is synchronising, at slot 5 of 1000"
+
+
 def test_a_chain_that_has_not_begun_is_at_slot_0() -> None:
     assert CHAIN.slot(CHAIN.genesis_time - 500) == 0
     assert watch.problem_of(Target(URL, "dev"), CHAIN, Syncing(0, False, False), 5.0) == ""

@@ -192,7 +192,29 @@ def test_no_liveness_without_a_healthy_node(look: Look, world: Chains) -> None:
     world.broken = {HELSINKI, LOCAL}
     found = look()
     assert found.attesting == {}
-    assert found.status() == "0 of 2 beacon nodes healthy"
+    away = f"{LOCAL}: is away; {HELSINKI}: is away"
+    assert found.status() == f"0 of 2 beacon nodes healthy; {away}"
+
+
+def test_status_says_what_is_wrong_with_the_unhealthy_alone(look: Look, world: Chains) -> None:
+    epoch = SLOT // 32
+    world.live = {epoch: 1}
+    world.broken = {HELSINKI}
+    assert look().status() == (
+        f"1 of 2 beacon nodes healthy; main: 1 of 2 keys live in epoch {epoch}; {HELSINKI}: is away"
+    )
+
+
+def test_status_is_silent_about_a_healthy_node_that_failed_once(
+    look: Look, world: Chains, clock: Clock, run_json: Path
+) -> None:
+    run_json.unlink()
+    look()
+    world.broken = {HELSINKI}
+    clock.now += HEALTHY_SECONDS
+    found = look()
+    assert found.readings[HELSINKI].problem == "is away"
+    assert found.status() == "2 of 2 beacon nodes healthy"
 
 
 def test_a_clock_ahead_is_forgotten_with_its_node(look: Look, world: Chains, clock: Clock) -> None:
@@ -254,3 +276,69 @@ def test_failed_liveness_keeps_what_was_seen(
     monkeypatch.setattr(Fake, "live", fail)
     clock.now += HEALTHY_SECONDS
     assert look().attesting == {"main": Attesting(epoch, 2, 2)}
+
+
+def test_failed_liveness_is_logged_once_for_each_change(
+    look: Look,
+    world: Chains,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said = ""
+
+    def live(beacon: Fake, epoch: int, indices: Sequence[int]) -> int:
+        del beacon, epoch, indices
+        if said:
+            raise SupervisorError("BeaconFailed", said)
+        return 0
+
+    monkeypatch.setattr(Fake, "live", live)
+
+    def logged(words: str) -> list[str]:
+        nonlocal said
+        said = words
+        for _ in range(3):
+            world.head = world.chains[LOCAL].slot(clock.now)
+            look()
+            clock.now += HEALTHY_SECONDS
+        lines = capsys.readouterr().err.splitlines()
+        return [line for line in lines if line.startswith("liveness")]
+
+    assert logged("one") == ["liveness of main: one"]
+    assert logged("two") == ["liveness of main: two"]
+    assert logged("one") == ["liveness of main: one"]
+    assert logged("one") == []
+    assert logged("") == []
+    assert logged("one") == ["liveness of main: one"]
+
+
+def test_each_validator_has_its_own_last_words(
+    make: Callable[[str], Applied],
+    text: str,
+    world: Chains,
+    run_json: Path,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    entry = text[text.index("  main:") : text.index("  other:")]
+    made = Watcher(make(text + entry.replace("  main:", "  second:")))
+    second = run_json.parents[1] / "second/run.json"
+    second.parent.mkdir()
+    second.write_bytes(run_json.read_bytes())
+
+    def fail(beacon: Fake, epoch: int, indices: Sequence[int]) -> int:
+        del beacon, epoch, indices
+        raise SupervisorError("BeaconFailed", "HTTP status 501")
+
+    monkeypatch.setattr(Fake, "live", fail)
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(3):
+            made.look(pool)
+            clock.now += HEALTHY_SECONDS
+    assert [line for line in capsys.readouterr().err.splitlines() if "liveness" in line] == [
+        "liveness of main: HTTP status 501",
+        "liveness of second: HTTP status 501",
+    ]
+    assert world.questions("indices")

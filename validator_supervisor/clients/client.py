@@ -14,8 +14,10 @@ class Client:
     ``run`` takes the validator, its state directory and the URLs of the beacon nodes, preferred
     first. ``public_keys`` returns the keys below a state directory as ``0x…``. ``locks`` returns
     the lock files that a killed client leaves there, and that keep it from starting again.
+    ``stop_seconds`` is how long it may take to stop before it is killed.
     """
 
     run: Callable[[Validator, Path, Sequence[str]], list[str]]
     public_keys: Callable[[Path], list[str]]
     locks: Callable[[Path], list[Path]]
+    stop_seconds: int

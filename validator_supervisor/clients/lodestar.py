@@ -30,4 +30,5 @@ def _locks(state: Path) -> list[Path]:
     return sorted((state / "keystores").glob("0x*/voting-keystore.json.lock"))
 
 
-CLIENT = Client(run=_run, public_keys=_public_keys, locks=_locks)
+# It stops in half a second, but loses a SIGTERM that comes in its first seconds.
+CLIENT = Client(run=_run, public_keys=_public_keys, locks=_locks, stop_seconds=10)

@@ -98,7 +98,7 @@ def forward_argv(node: Node, directory: Path, forward: Forward) -> list[str]:
 
 def check_identity(node: Node, credentials: Path) -> None:
     """Raise SupervisorError ``NoIdentity`` where systemd has found no key for the node."""
-    if (credentials / "identity").read_bytes().strip() == NO_IDENTITY.encode():
+    if (credentials / "identity").read_bytes().strip() in (b"", NO_IDENTITY.encode()):
         path = f"/etc/credstore/validator-tunnel.{node.identity}"
         raise SupervisorError(
             "NoIdentity",

@@ -152,3 +152,42 @@ def test_the_controllers_user_can_do_nothing_else(world: World) -> None:
     assert not may("poweroff")
     other = host.as_user("nobody", "systemctl", "--no-ask-password", "stop", UNIT, check=False)
     assert other.returncode != 0
+
+
+# Prints a line when it listens, and the number of our signals that came until standard input closed.
+LISTEN = """
+import sys, threading
+from jeepney import MatchRule, message_bus
+from jeepney.io.blocking import Proxy, open_dbus_connection
+bus = open_dbus_connection("SYSTEM")
+rule = MatchRule(type="signal", path_namespace="/org/validatorsupervisor1")
+Proxy(message_bus, bus).AddMatch(rule)
+open(sys.argv[1], "w").write("listening")
+count = 0
+try:
+    while True:
+        message = bus.receive(timeout=4)
+        count += str(message.header.fields.get(1, "")).startswith("/org/validatorsupervisor1")
+except TimeoutError:
+    pass
+open(sys.argv[1], "w").write(f"heard {count}")
+"""
+
+
+@pytest.mark.parametrize(("user", "hears"), [("victor", True), ("nobody", False)])
+def test_signals_are_for_viewers_only(world: World, user: str, hears: bool) -> None:
+    host = world.host
+    host.write("/usr/local/lib/listen.py", LISTEN)
+    heard = f"/var/tmp/heard-{user}"
+    host.run("rm", "-f", heard)
+    host.run("systemd-run", "-q", f"--uid={user}", "--collect", f"--unit=listen-{user}",
+             "python3", "/usr/local/lib/listen.py", heard)  # fmt: skip
+
+    def said() -> str:
+        return host.run("cat", heard, check=False).stdout
+
+    host.wait("the listener", lambda: said() == "listening")
+    host.systemctl("stop", UNIT)
+    host.systemctl("start", UNIT)
+    host.wait("its end", lambda: said().startswith("heard"))
+    assert (said() != "heard 0") is hears

@@ -1,6 +1,7 @@
 import shlex
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -11,9 +12,24 @@ from validator_supervisor.config import Applied
 from validator_supervisor.errors import SupervisorError
 
 
-def test_exactly_the_forwards_of_the_node(example: Applied, host_key: str) -> None:
+@pytest.fixture
+def addressed(example: Applied) -> Applied:
+    """The example without its forwards to paths, which no node of ours permits."""
     node = example.config.nodes["helsinki"]
-    assert authorize.command(node, example, host_key) == [
+    kept = tuple(item for item in node.forwards if not item.remote.startswith("/"))
+    nodes = {**example.config.nodes, "helsinki": replace(node, forwards=kept)}
+    return replace(example, config=replace(example.config, nodes=nodes))
+
+
+def test_a_path_is_refused_rather_than_left_out(example: Applied, host_key: str) -> None:
+    with pytest.raises(SupervisorError) as caught:
+        authorize.command(example.config.nodes["helsinki"], example, host_key)
+    assert caught.value.code == "NotPermitted"
+
+
+def test_exactly_the_forwards_of_the_node(addressed: Applied, host_key: str) -> None:
+    node = addressed.config.nodes["helsinki"]
+    assert authorize.command(node, addressed, host_key) == [
         "validator-supervisor-node",
         "add-validator",
         host_key,
@@ -24,10 +40,10 @@ def test_exactly_the_forwards_of_the_node(example: Applied, host_key: str) -> No
 
 
 def test_what_is_shown_is_what_a_shell_reads(
-    example: Applied, host_key: str, monkeypatch: pytest.MonkeyPatch
+    addressed: Applied, host_key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(authorize, "public_key", lambda identity: f"{host_key} it's {identity}")
-    words = shlex.split(authorize.line(example, "helsinki"))
+    words = shlex.split(authorize.line(addressed, "helsinki"))
     assert words[:3] == ["validator-supervisor-node", "add-validator", f"{host_key} it's key-1"]
 
 
@@ -49,7 +65,7 @@ def test_missing_key_says_how_to_make_it(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_printed_command_is_accepted_by_the_node(
-    example: Applied,
+    addressed: Applied,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     helper: Callable[[str], ModuleType],
@@ -63,7 +79,7 @@ def test_printed_command_is_accepted_by_the_node(
         pytest.skip("ssh-keygen is not here: apt install openssh-client")
     module = helper("validator-supervisor-node")
     monkeypatch.setattr(module, "KEYS", tmp_path / "authorized_keys")
-    assert module.main(shlex.split(authorize.line(example, "helsinki"))[1:]) == 0
+    assert module.main(shlex.split(authorize.line(addressed, "helsinki"))[1:]) == 0
     (line,) = (tmp_path / "authorized_keys").read_text().splitlines()
     assert 'permitopen="lighthouse:5052",permitopen="proxy:5064"' in line
     assert 'permitlisten="0.0.0.0:9000"' in line

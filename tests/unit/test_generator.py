@@ -20,7 +20,8 @@ def test_units_of_the_example(example: Applied, tmp_path: Path) -> None:
     header = generator.HEADER
     assert generator.units(example, tmp_path) == {
         "validator-tunnel@helsinki.service.d/50-config.conf": header
-        + "[Service]\nLoadCredential=identity:validator-tunnel.key-1\nSetCredential=identity:\n",
+        + "[Service]\nLoadCredential=identity:validator-tunnel.key-1\n"
+        "SetCredential=identity:none\n",
         "validator.target.wants/validator-tunnel@helsinki.service": f"{units}/"
         "validator-tunnel@.service",
         "validator@main.service.d/50-config.conf": header
@@ -50,7 +51,7 @@ def test_a_sealed_credential_is_preferred(example: Applied, tmp_path: Path) -> N
     assert made == generator.HEADER + (
         "[Service]\n"
         "LoadCredentialEncrypted=identity:validator-tunnel.key-1\n"
-        "SetCredential=identity:\n"
+        "SetCredential=identity:none\n"
     )
 
 

@@ -94,11 +94,11 @@ def test_authorize_prints_one_line(
     example: Applied, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(config, "applied", lambda: example)
-    monkeypatch.setattr(authorize, "public_key", lambda identity: f"key of {identity}")
+    monkeypatch.setattr(authorize, "line", lambda _, name: f"command for {name}")
     assert main.main(["authorize", "helsinki"]) == 0
-    assert capsys.readouterr().out.startswith(
-        "validator-supervisor-node add-validator 'key of key-1'"
-    )
+    assert capsys.readouterr().out == "command for helsinki\n"
+    monkeypatch.undo()
+    monkeypatch.setattr(config, "applied", lambda: example)
     assert main.main(["authorize", "none"]) == 1
     assert "no node none" in capsys.readouterr().err
 

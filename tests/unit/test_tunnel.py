@@ -171,7 +171,7 @@ def test_no_value_adds_an_argument_to_ssh(text: str, host_key: str, data: st.Dat
         assert len(outside.split(":")) <= 4 or "[" in specified
 
 
-@pytest.mark.parametrize("stored", [b"", b"\n", b" \t\r\n"])
+@pytest.mark.parametrize("stored", [b"none", b"none\n", b"", b"\n", b" \t\r\n"])
 def test_an_empty_credential_is_no_identity(node: Node, tmp_path: Path, stored: bytes) -> None:
     (tmp_path / "identity").write_bytes(stored)
     with pytest.raises(SupervisorError) as caught:

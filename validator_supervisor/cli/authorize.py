@@ -15,9 +15,14 @@ def command(node: Node, applied: Applied, key: str) -> list[str]:
     """Return the arguments of validator-supervisor-node(8) for exactly the node's forwards."""
     words = ["validator-supervisor-node", "add-validator", key]
     for forward in forwards(node, applied):
-        if not forward.remote.startswith("/"):
-            option = "--permit-listen" if forward.reverse else "--permit-open"
-            words.append(f"{option}={forward.remote}")
+        if forward.remote.startswith("/"):
+            raise SupervisorError(
+                "NotPermitted",
+                f"validator-supervisor-node permits no Unix socket such as {forward.remote}",
+                "give remote: an address, or let the key in by hand (sshd(8), AUTHORIZED_KEYS)",
+            )
+        option = "--permit-listen" if forward.reverse else "--permit-open"
+        words.append(f"{option}={forward.remote}")
     return words
 
 

@@ -25,7 +25,8 @@ class Watcher:
         self.readings = {t.url: Reading(t.url) for t in self.targets}
         self.attesting: dict[str, Attesting] = {}
         self._chains: dict[str, Chain] = {}
-        self._indices: dict[tuple[str, ...], list[int]] = {}
+        # By validator: the keys that were asked for, and their indices once all are known.
+        self._indices: dict[str, tuple[tuple[str, ...], list[int]]] = {}
         self._next: dict[str, float] = {}
         # What was last logged of a validator whose liveness cannot be seen.
         self._logged: dict[str, str] = {}
@@ -88,11 +89,10 @@ class Watcher:
         epoch = chain.slot(time.time()) // chain.slots_per_epoch
         before = self.attesting.get(validator.name, Attesting(keys=len(known)))
         try:
-            indices = self._indices.get(known) or beacon.indices(known)
-            self._indices = {**self._indices, known: indices}
+            indices = self._indices_of(validator.name, known, beacon)
             # Not from what was seen before: another node's clock may have been ahead.
             for asked in range(max(0, epoch - 1) if before.epoch != epoch else epoch, epoch + 1):
-                live = beacon.live(asked, indices)
+                live = beacon.live(asked, indices) if indices else 0
                 if live:
                     before = Attesting(asked, live, len(known))
         except SupervisorError as failure:
@@ -102,6 +102,15 @@ class Watcher:
         else:
             self._logged.pop(validator.name, None)
         self.attesting[validator.name] = replace(before, keys=len(known))
+
+    def _indices_of(self, name: str, known: tuple[str, ...], beacon: Beacon) -> list[int]:
+        asked, indices = self._indices.get(name, ((), []))
+        if asked != known:
+            # More indices than keys are a lie; fewer are keys whose deposit is on its way.
+            indices = beacon.indices(known)[: len(known)]
+            if len(indices) == len(known):
+                self._indices[name] = (known, indices)
+        return indices
 
     def _running(self, validator: Validator) -> tuple[str, ...]:
         """Return the public keys of a validator that runs; its file is not trusted."""

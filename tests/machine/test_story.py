@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-from lab import images
 from lab.world import World
 
 MAIN = "validator@mainnet.service"
@@ -15,8 +13,19 @@ ANNOUNCED = [
 ]
 
 
-@pytest.mark.parametrize("suite", images.SUITES)
-def test_a_validator_attests_and_keeps_attesting(suite: str, tmp_path: Path) -> None:
+class TestBookworm:
+    """In a class of its own, so that both releases are tested at once."""
+
+    def test_a_validator_attests_and_keeps_attesting(self, tmp_path: Path) -> None:
+        story("bookworm", tmp_path)
+
+
+class TestTrixie:
+    def test_a_validator_attests_and_keeps_attesting(self, tmp_path: Path) -> None:
+        story("trixie", tmp_path)
+
+
+def story(suite: str, tmp_path: Path) -> None:
     with (
         World.booted(suite, ["helsinki", "lisbon"], client=True) as world,
         world.chain(tmp_path),

@@ -145,7 +145,7 @@ def test_problems_of_nodes() -> None:
         words = one(TunnelState=state, BeaconHealthy=False, BeaconProblem="HTTP status 503")
         assert words[1:] == (
             "beacon node: HTTP status 503",
-            "does it run, at the address that beacon: names as seen from the node?",
+            "does it run, at the address that beacon: names, as seen from the node?",
         )
 
 
@@ -160,7 +160,7 @@ def test_a_forbidden_forward_explains_a_beacon_that_is_away() -> None:
     # Other words of ssh explain nothing about a beacon node.
     assert problem(found, {"validator-tunnel@a.service": "Connection refused"})[1:] == (
         "beacon node: closed",
-        "does it run, at the address that beacon: names as seen from the node?",
+        "does it run, at the address that beacon: names, as seen from the node?",
     )
 
 

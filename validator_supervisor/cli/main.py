@@ -72,7 +72,7 @@ def last_warning(unit: str) -> str:
     from validator_supervisor.run import run
 
     argv = ["/usr/bin/journalctl", "--quiet", "--no-pager", "--output=cat"]
-    argv += ["--lines=5", "--priority=warning", "--boot", f"_SYSTEMD_UNIT={unit}"]
+    argv += ["--lines=3", "--priority=warning", "--boot", f"_SYSTEMD_UNIT={unit}"]
     return run(argv, seconds=10, check=False).stdout.decode(errors="replace").strip()
 
 

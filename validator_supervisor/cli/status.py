@@ -79,7 +79,9 @@ def _node_problem(node: Properties, said: Callable[[str], str]) -> Problem | Non
         heard = telling(said(tunnel_unit(name))) if state == "connected" else ""
         if "administratively prohibited" in heard:
             return Problem(f"node {name}", f"beacon node: {heard}", advise(heard, name, ""))
-        advice = "does it run, at the address that beacon: names as seen from the node?"
+        advice = "does it run, at the address that beacon: names, as seen from the node?"
+        if words.startswith(("is synchronising", "is optimistic", "head is")):
+            advice = "it needs time, or its own operator; another node can take its place"
         return Problem(f"node {name}", f"beacon node: {words}", advice)
     return None
 

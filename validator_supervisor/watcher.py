@@ -1,7 +1,7 @@
 """The rounds of validator-watch.service: asks beacon nodes, remembers what they said."""
 
 import time
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future, wait
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,20 +28,47 @@ class Watcher:
         # By validator: the keys that were asked for, and their indices once all are known.
         self._indices: dict[str, tuple[tuple[str, ...], list[int]]] = {}
         self._next: dict[str, float] = {}
+        # A URL holds a colon, a validator's name does not.
+        self._pending: dict[str, Future[Reading] | Future[Attesting | None]] = {}
         # What was last logged of a validator whose liveness cannot be seen.
         self._logged: dict[str, str] = {}
 
     def look(self, pool: Executor) -> None:
-        """Look at everything whose time has come."""
+        """Begin to look at everything whose time has come; ``settle`` has the results.
+
+        Nothing waits for a slow node: each node and each validator is looked at by itself.
+        """
         now = time.monotonic()
-        due = [t for t in self.targets if self._next.get(t.url, 0) <= now]
-        for target, reading in zip(due, pool.map(self._observe, due), strict=True):
-            self._note(target, reading)
-        validators = [v for v in self.applied.config.validators.values() if v.kind == "ethereum"]
-        for validator in validators:
-            if self._next.get(validator.name, 0) <= now:
-                self._next[validator.name] = now + watch.HEALTHY_SECONDS / 2
-                self._look_at_validator(validator)
+        for target in self.targets:
+            if self._next.get(target.url, 0) <= now and target.url not in self._pending:
+                self._pending[target.url] = pool.submit(self._observe, target)
+        for validator in self.applied.config.validators.values():
+            name = validator.name
+            if validator.kind != "ethereum" or name in self._pending:
+                continue
+            if not self._healthy(validator):
+                self.attesting.pop(name, None)
+            elif self._next.get(name, 0) <= now:
+                self._next[name] = now + watch.HEALTHY_SECONDS / 2
+                self._pending[name] = pool.submit(self._look_at_validator, validator)
+
+    def settle(self, seconds: float | None) -> None:
+        """Take in what has been seen, waiting at most ``seconds`` for all of it."""
+        pending: list[Future[Reading] | Future[Attesting | None]] = list(self._pending.values())
+        wait(pending, timeout=seconds)  # type: ignore[misc]  # it takes futures of one type
+        for key in [key for key, future in self._pending.items() if future.done()]:
+            seen = self._pending.pop(key).result()
+            if isinstance(seen, Reading):
+                self._note(key, seen)
+            elif seen:
+                self.attesting[key] = seen
+            else:
+                self.attesting.pop(key, None)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every node has been looked at."""
+        return all(target.url in self._next for target in self.targets)
 
     def status(self) -> str:
         """Return one line for systemctl status."""
@@ -52,15 +79,15 @@ class Watcher:
         parts += [f"{r.url}: {r.problem}" for r in self.readings.values() if not r.healthy]
         return "; ".join(parts)
 
-    def _note(self, target: Target, reading: Reading) -> None:
-        before = self.readings[target.url]
-        self.readings[target.url] = reading
+    def _note(self, url: str, reading: Reading) -> None:
+        before = self.readings[url]
+        self.readings[url] = reading
         pause = watch.HEALTHY_SECONDS if reading.healthy else watch.UNHEALTHY_SECONDS
-        self._next[target.url] = time.monotonic() + pause
+        self._next[url] = time.monotonic() + pause
         if reading.healthy and not before.healthy:
-            journal.log(journal.NOTICE, f"{target.url} is healthy")
+            journal.log(journal.NOTICE, f"{url} is healthy")
         elif before.healthy and not reading.healthy:
-            journal.log(journal.WARNING, f"{target.url}: {reading.problem}")
+            journal.log(journal.WARNING, f"{url}: {reading.problem}")
 
     def _observe(self, target: Target) -> Reading:
         beacon = Beacon(target.url)
@@ -78,13 +105,12 @@ class Watcher:
             return watch.advance(before, failure.message, 0, 0, time.time())
         return watch.advance(before, problem, latency, syncing.head_slot, time.time())
 
-    def _look_at_validator(self, validator: Validator) -> None:
+    def _look_at_validator(self, validator: Validator) -> Attesting | None:
         """Ask the first healthy node which keys were seen to sign in this and the last epoch."""
         known = self._running(validator)
-        urls = [u for u in self.applied.beacons(validator).values() if self.readings[u].healthy]
+        urls = self._healthy(validator)
         if not known or not urls:
-            self.attesting.pop(validator.name, None)
-            return
+            return None
         beacon, chain = Beacon(urls[0]), self._chains[urls[0]]
         epoch = chain.slot(time.time()) // chain.slots_per_epoch
         before = self.attesting.get(validator.name, Attesting(keys=len(known)))
@@ -101,7 +127,11 @@ class Watcher:
                 journal.log(journal.WARNING, f"liveness of {validator.name}: {failure.message}")
         else:
             self._logged.pop(validator.name, None)
-        self.attesting[validator.name] = replace(before, keys=len(known))
+        return replace(before, keys=len(known))
+
+    def _healthy(self, validator: Validator) -> list[str]:
+        urls = self.applied.beacons(validator).values()
+        return [url for url in urls if self.readings[url].healthy]
 
     def _indices_of(self, name: str, known: tuple[str, ...], beacon: Beacon) -> list[int]:
         asked, indices = self._indices.get(name, ((), []))

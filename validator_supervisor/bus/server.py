@@ -3,9 +3,9 @@
 import selectors
 from pathlib import Path
 
-from jeepney import DBusAddress, Message, message_bus, new_method_call
-from jeepney.io.blocking import DBusConnection, open_dbus_connection
-from jeepney.wrappers import unwrap_msg
+from jeepney import DBusAddress, HeaderFields, Message, message_bus, new_method_call
+from jeepney.io.blocking import open_dbus_connection
+from jeepney.wrappers import DBusErrorResponse, unwrap_msg
 
 from validator_supervisor import journal
 from validator_supervisor.bus import names
@@ -17,6 +17,8 @@ from validator_supervisor.errors import SupervisorError
 # The bus itself; jeepney has no name for every call to it in every release.
 BUS = DBusAddress("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBus")
 DO_NOT_QUEUE = 4  # DBUS_NAME_FLAG_DO_NOT_QUEUE
+# Answered before the controller looks at systemd again.
+CALLS_PER_TURN = 64
 PRIMARY_OWNER = 1  # DBUS_REQUEST_NAME_REPLY_PRIMARY_OWNER
 
 
@@ -35,50 +37,66 @@ class Server:
     def run(self) -> None:
         """Take the name and serve. Raises SupervisorError when the name is taken."""
         self._refresh()
-        reply = self._serving.send_and_get_reply(
-            message_bus.RequestName(names.SERVICE, DO_NOT_QUEUE)
-        )
-        if unwrap_msg(reply) != (PRIMARY_OWNER,):
-            raise SupervisorError("AlreadyRunning", f"{names.SERVICE} has another owner")
+        self._take_name()
         selector = selectors.DefaultSelector()
         selector.register(self._serving.sock, selectors.EVENT_READ)
         selector.register(self._systemd.fileno(), selectors.EVENT_READ)
+        busy = True
         while True:
-            selector.select()
+            selector.select(0 if busy else None)
+            # Some of each in turn: neither a flood of calls nor one of changes stops the other.
             self._systemd.process()
             self._refresh()
-            self._serve()
+            busy = self._serve() or self._controller.stale
+
+    def _take_name(self) -> None:
+        request = message_bus.RequestName(names.SERVICE, DO_NOT_QUEUE)
+        serial = next(self._serving.outgoing_serial)
+        self._serving.send(request, serial=serial)
+        # The call that has started us comes before the reply.
+        early = []
+        while True:
+            message = self._serving.receive()
+            if message.header.fields.get(HeaderFields.reply_serial) == serial:
+                break
+            early.append(message)
+        if unwrap_msg(message) != (PRIMARY_OWNER,):
+            raise SupervisorError("AlreadyRunning", f"{names.SERVICE} has another owner")
+        for message in early:
+            self._answer(message)
 
     def _refresh(self) -> None:
-        while self._controller.stale:
+        if self._controller.stale:
             before = self._dispatcher.objects
             self._dispatcher.objects = self._controller.refresh()
             for signal in changes(before, self._dispatcher.objects) if before else []:
                 self._serving.send(signal)
-            self._systemd.process()
 
-    def _serve(self) -> None:
-        for message in received(self._serving):
-            reply = self._dispatcher.answer(message)
-            if reply is not None:
-                self._serving.send(reply)
-            self._systemd.process()
-            self._refresh()
+    def _serve(self) -> bool:
+        """Answer what has come; True when there may be more."""
+        for _ in range(CALLS_PER_TURN):
+            try:
+                message = self._serving.receive(timeout=0)
+            except TimeoutError:
+                return False
+            self._answer(message)
+        return True
+
+    def _answer(self, message: Message) -> None:
+        self._systemd.process()
+        self._refresh()
+        reply = self._dispatcher.answer(message)
+        if reply is not None:
+            self._serving.send(reply)
 
     def _uid(self, sender: str) -> int:
         question = new_method_call(BUS, "GetConnectionUnixUser", "s", (sender,))
-        (uid,) = unwrap_msg(self._asking.send_and_get_reply(question))
-        return int(uid)
-
-
-def received(connection: DBusConnection) -> list[Message]:
-    """Return the messages that have come, without waiting for more."""
-    messages = []
-    while True:
         try:
-            messages.append(connection.receive(timeout=0))
-        except TimeoutError:
-            return messages
+            (uid,) = unwrap_msg(self._asking.send_and_get_reply(question))
+        except DBusErrorResponse:
+            # What cannot be written down is not done.
+            raise SupervisorError("CallerGone", f"{sender} has left the bus") from None
+        return int(uid)
 
 
 def serve() -> None:

@@ -27,6 +27,14 @@ def plan(before: Applied, after: Applied) -> Plan:
     return Plan(stop, start, tuple(unit for unit in changed if unit not in stop + start))
 
 
+def merged(*plans: Plan) -> Plan:
+    """Return the plan that does what each of them does; what starts need not restart."""
+    stop = {unit for plan in plans for unit in plan.stop}
+    start = {unit for plan in plans for unit in plan.start}
+    restart = {unit for plan in plans for unit in plan.restart}
+    return Plan(tuple(sorted(stop)), tuple(sorted(start)), tuple(sorted(restart - start)))
+
+
 def _definitions(applied: Applied) -> dict[str, object]:
     config = applied.config
     found: dict[str, object] = {}

@@ -16,6 +16,9 @@ FILE = Path("/etc/validator-supervisor/config.yaml")
 # What validator-apply.service has checked and accepted, as JSON; nothing else reads FILE.
 APPLIED = Path("/etc/validator-supervisor/.applied")
 
+# Beside it: what was applied before, while validator-apply.service is at work.
+PREVIOUS = ".applied.before"
+
 # "validator_NAME" is a user name of at most 31 characters (sysusers.d(5)); the socket paths of a
 # node, with what ssh appends while it binds them, must fit sun_path (unix(7), 108 bytes).
 NAME = r"[a-z0-9][a-z0-9_-]{0,19}"

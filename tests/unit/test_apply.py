@@ -108,7 +108,7 @@ def put(
     file, applied = tmp_path / "config.yaml", tmp_path / ".applied"
     load, read = config.load, config.applied
     monkeypatch.setattr(config, "load", lambda: load(file))
-    monkeypatch.setattr(config, "applied", lambda: read(applied))
+    monkeypatch.setattr(config, "applied", lambda path=applied: read(path))
     monkeypatch.setattr(config, "APPLIED", applied)
     monkeypatch.setattr(module, "Systemd", lambda: systemd)
 
@@ -121,7 +121,8 @@ def put(
 
     def noted(path: Path, data: bytes, mode: int) -> None:
         write(path, data, mode)
-        systemd.asked.append(f"write {path.name}")
+        if path == applied:
+            systemd.asked.append(f"write {path.name}")
 
     monkeypatch.setattr(durable, "write", noted)
 
@@ -150,6 +151,26 @@ def test_users_come_first_and_stops_before_the_file_and_the_reload(
     assert systemd.asked == [
         SYSUSERS, f"stop {VALIDATOR}", "write .applied", "reload", f"restart {TUNNEL}", watch,
     ]  # fmt: skip
+
+
+def test_what_an_interrupted_run_has_left_undone_is_done_by_the_next(
+    put: Callable[[str], int],
+    systemd: Systemd,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    def killed() -> None:
+        raise KeyboardInterrupt
+
+    assert put(text(enabled="false")) == 0
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(systemd, "reload", killed)
+        put(text(host="i"))
+    # Nothing has changed since what was written, but what was written never took effect.
+    assert put(text(host="i")) == 0
+    assert f"restart {TUNNEL}" in systemd.asked
+    assert f"start {VALIDATOR}" in systemd.asked
+    assert [path.name for path in tmp_path.glob(".applied*")] == [".applied"]
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,10 @@ def _tunnel(node: Node, sealed: Path) -> str:
 
 def _validator(validator: Validator, tunnels: list[Node]) -> str:
     text = "[Unit]\n"
-    if tunnels:
-        text += f"After={' '.join(tunnel_unit(node.name) for node in tunnels)}\n"
+    # Only the tunnels it uses: a start waits for theirs, which takes a while when a node is away.
+    used = [tunnel_unit(node.name) for node in tunnels if node.name in validator.nodes]
+    if used:
+        text += f"After={' '.join(used)}\n"
     text += f"\n[Service]\nUser={validator.user}\n"
     if validator.kind == "ethereum":
         text += f"TimeoutStopSec={CLIENTS[validator.release.client].stop_seconds}\n"

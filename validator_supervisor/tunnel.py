@@ -49,8 +49,9 @@ def argv(node: Node, applied: Applied, directory: Path, credentials: Path, pin: 
     options = {
         "BatchMode": "yes",
         "ClearAllForwardings": "no",
-        # A bastion that is there answers within a second; TCP's own limit is two minutes.
-        "ConnectTimeout": "10",
+        # A bastion that is there answers within a second; validators that use it wait this long
+        # for one that is not.
+        "ConnectTimeout": "5",
         "ControlMaster": "yes",
         "ControlPath": str(directory / "control"),
         "ControlPersist": "no",

@@ -54,7 +54,11 @@ def remove_stale_locks(validator: Validator, state: Path) -> list[Path]:
         if holders:
             raise SupervisorError("AlreadyRunning", f"process {holders[0]} uses {state}")
         for path in stale:
-            path.unlink()
+            # Newer releases of Lodestar lock with a directory.
+            if path.is_dir():
+                path.rmdir()
+            else:
+                path.unlink()
     return stale
 
 

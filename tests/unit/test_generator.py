@@ -29,8 +29,8 @@ def test_units_of_the_example(example: Applied, tmp_path: Path) -> None:
         + "[Service]\nUser=validator_main\nTimeoutStopSec=10\nEnvironmentFile=/etc/main.env\n",
         "validator.target.wants/validator@main.service": f"{units}/validator@.service",
         # It is disabled: nothing starts it, and it can be started.
-        "validator@other.service.d/50-config.conf": header
-        + "[Unit]\nAfter=validator-tunnel@helsinki.service\n\n[Service]\nUser=somebody\n",
+        # And it uses no node: it waits for none.
+        "validator@other.service.d/50-config.conf": header + "[Unit]\n\n[Service]\nUser=somebody\n",
     }
 
 

@@ -90,9 +90,12 @@ def test_processes_that_end_or_are_hidden_do_not_matter(tmp_path: Path) -> None:
     assert validator.users_of(Path("/state"), tmp_path) == [2]
 
 
-def test_locks_of_a_killed_client_are_removed(main: Validator, state: Path) -> None:
+@pytest.mark.parametrize("leave", [Path.touch, Path.mkdir], ids=["1.5", "1.15.1"])
+def test_locks_of_a_killed_client_are_removed(
+    main: Validator, state: Path, leave: Callable[[Path], None]
+) -> None:
     lock = state / "keystores" / KEYS[0] / "voting-keystore.json.lock"
-    lock.touch()
+    leave(lock)
     (lock.parent / "voting-keystore.json").touch()
     assert validator.remove_stale_locks(main, state) == [lock]
     assert [path.name for path in lock.parent.iterdir()] == ["voting-keystore.json"]

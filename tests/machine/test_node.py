@@ -23,12 +23,12 @@ except ConnectionError:
 """
 
 
-def ssh(world: World, *argv: str, seconds: int = 6) -> tuple[int, str]:
+def ssh(world: World, *argv: str, seconds: int = 6, stdin: str = "") -> tuple[int, str]:
     """Run ssh on the validator host against the node; (status, everything it said)."""
     done = world.host.run(
         "timeout", str(seconds), "ssh", "-F", "none", "-i", KEY, "-o", "BatchMode=yes",
         "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-        "-o", "ExitOnForwardFailure=yes", *argv, check=False, stdin="",
+        "-o", "ExitOnForwardFailure=yes", *argv, check=False, stdin=stdin,
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr
 
@@ -43,17 +43,20 @@ def test_only_what_is_permitted(world: World) -> None:
 
     # What is configured stands.
     assert ssh(world, "-N", "-L", "13000:127.0.0.1:9596", me, seconds=3)[0] == standing
-    # No shell, no command, no terminal.
-    for words in ((me,), (me, "id"), ("-t", me, "sh")):
-        status, said = ssh(world, *words)
+    # No shell, no command, no terminal; the echo would be computed by a shell.
+    for words in ((me,), (me, "id"), ("-tt", me, "sh")):
+        status, said = ssh(world, *words, stdin="echo pwned$((1+1)); id\n")
         assert "uid=" not in said
-        assert status != standing or "sftp" in said or said.strip() == ""
+        assert "pwned2" not in said
+        assert status not in (0, standing)
     node.run("test", "!", "-e", "/tmp/pwned")
     ssh(world, me, "touch /tmp/pwned")
     node.run("test", "!", "-e", "/tmp/pwned")
     # No reverse forward, as none is configured; neither to a port nor anywhere else.
     for listen in ("8000", "0.0.0.0:8000", "localhost:8000"):
         assert ssh(world, "-N", "-R", f"{listen}:127.0.0.1:22", me)[0] == 255
+    assert ssh(world, "-N", "-R", "/tmp/taken.sock:127.0.0.1:22", me)[0] == 255
+    node.run("test", "!", "-e", "/tmp/taken.sock")
     # Nothing else to connect to: another port, a socket of the node, the node's network.
     for target in ("127.0.0.1:22", "localhost:9596", "/run/dbus/system_bus_socket"):
         world.host.run("systemd-run", "-q", "--unit=attack", "--collect", "ssh", "-F", "none", "-i", KEY,
@@ -68,7 +71,8 @@ def test_only_what_is_permitted(world: World) -> None:
     world.authorize("helsinki")
     node.run("systemd-run", "-q", "--unit=beacon", "python3", "-m", "http.server", "--bind",
              "0.0.0.0", "9596")  # fmt: skip
-    world.host.systemctl("start", "validator.target")
+    # What a key permits counts from the next connection.
+    world.host.systemctl("restart", "validator-tunnel@helsinki.service")
     world.host.wait("an answer through a name", lambda: world.host.run(
         "python3", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:13000/', timeout=3)",
         check=False).returncode == 0)  # fmt: skip

@@ -82,6 +82,9 @@ def test_install_upgrade_remove_purge(suite: str) -> None:
         state = machine.root / "var/lib/validator/sleeper"
         assert state.is_dir()
 
+        images.install(machine, images.deb("validator-supervisor"))
+        machine.wait_for_unit(UNIT)
+
         machine.run("apt-get", "purge", "-y", "-qq", "validator-supervisor")
         assert not (machine.root / "etc/validator-supervisor/.applied").exists()
         assert state.is_dir(), "what protects from slashing is not a package's to delete"

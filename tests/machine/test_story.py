@@ -10,6 +10,8 @@ ANNOUNCED = [
     r"Timeout, server .* not responding|Connection .* closed|ssh: connect|remote forward",
     r"http://127\.0\.0\.1:1300\d: |no healthy beacon node",
     r"liveness of mainnet",
+    r"no keystore in|import keys first",  # until they are imported
+    r"validator-node@.*: Permission denied",  # until the node has let the host in
 ]
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from lab import host
 from lab.__main__ import prepare
-from lab.host import CACHE, LabError, run, say
-from lab.machine import ENVIRONMENT
+from lab.host import RUNS, LabError, run, say
+from lab.machine import ENVIRONMENT, Machine
 from lab.world import World
 
 STATE = Path("/run/validator-supervisor-demo.json")
@@ -36,9 +36,7 @@ def start() -> int:
         say(f"booting a validator host and {len(NODES)} nodes (Debian {SUITE})")
         world = stack.enter_context(world_of)
         say("starting a development chain behind the nodes (Lodestar)")
-        folder = Path(CACHE / "demo-chain")
-        shutil.rmtree(folder, ignore_errors=True)
-        chain = stack.enter_context(world.chain(folder))
+        chain = stack.enter_context(world.chain(RUNS / "chain"))
         machines = {"host": world.host, **world.nodes}
         pids = {name: machine.leader for name, machine in machines.items()}
         STATE.write_text(json.dumps({"machines": pids, "chain": chain.process.pid}))
@@ -137,12 +135,14 @@ def stop() -> int:
 
 
 def clean() -> None:
-    """Remove the mounts, folders and namespaces of machines that are gone."""
+    """Remove the mounts, folders, namespaces and control groups of the demo's machines."""
     for line in Path("/proc/self/mounts").read_text().splitlines():
         target = Path(line.split()[1])
-        if target.is_relative_to(CACHE) and target.parent.name.startswith("mount-"):
+        if target.is_relative_to(RUNS):
             run(["umount", target], check=False)
-            shutil.rmtree(target.parent, ignore_errors=True)
+    shutil.rmtree(RUNS, ignore_errors=True)
+    for name in ("host", *NODES):
+        Machine.remove_group(f"{name}-{PREFIX}")
     for line in run(["ip", "netns", "list"], check=False).stdout.splitlines():
         if line.startswith(f"{PREFIX}-"):
             run(["ip", "netns", "delete", line.split()[0]], check=False)

@@ -13,10 +13,13 @@ from pathlib import Path
 
 TREE = Path(__file__).resolve().parents[3]
 CACHE = Path(os.environ.get("LAB_CACHE", "/var/cache/validator-supervisor-lab"))
+# Where machines write while they run.
+RUNS = Path(os.environ.get("LAB_RUNS", CACHE / "runs"))
 PACKAGES = {
     "ip": "iproute2",
     "mmdebstrap": "mmdebstrap",
     "nsenter": "util-linux",
+    "pgrep": "procps",
     "ssh-keygen": "openssh-client",
     "systemd-nspawn": "systemd-container",
 }
@@ -44,19 +47,24 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end; LabError with what it said when it fails."""
     given = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
-    done = subprocess.run(
-        [str(word) for word in argv],
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=seconds,
-        check=False,
-        env={**os.environ, **(env or {})},
-        cwd=cwd,
-        **given,
-    )
+    words = " ".join(str(word) for word in argv)
+    try:
+        done = subprocess.run(
+            [str(word) for word in argv],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            check=False,
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+            **given,
+        )
+    except subprocess.TimeoutExpired:
+        raise LabError(f"{words}: no end after {seconds:g} s") from None
+    except OSError as failure:
+        raise LabError(f"{words}: {failure.strerror}") from None
     if check and done.returncode:
-        words = " ".join(str(word) for word in argv)
         raise LabError(
             f"{words}: status {done.returncode}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
         )

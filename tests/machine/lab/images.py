@@ -33,6 +33,7 @@ def base(suite: str) -> Path:
 def chrooted(root: Path, *argv: str, seconds: float = 1200) -> None:
     """Run a program in a tree that is not booted."""
     quiet = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8", "HOME": "/root"}
+    quiet |= {name: os.environ[name] for name in os.environ if name.lower().endswith("_proxy")}
     # Name servers and proxies of this machine count while packages are fetched.
     run(["systemd-nspawn", "-q", "-D", root, "--register=no", "--keep-unit", "--as-pid2",
          "--console=pipe", "--resolv-conf=replace-host",
@@ -139,9 +140,14 @@ def install(machine: Machine, file: Path, *options: str) -> None:
 
 
 def forget_old() -> None:
-    """Remove packages and installations of earlier trees; images that cost a download stay."""
-    for path in [*CACHE.glob("debs-*"), *CACHE.glob("installed-*")]:
-        if path.stat().st_mtime < time.time() - 86400:
+    """Remove packages and installations of earlier trees, and images of earlier months."""
+    mounted = Path("/proc/mounts").read_text()
+    built = [(path, 1) for pattern in ("debs-*", "installed-*") for path in CACHE.glob(pattern)]
+    fetched = [
+        (path, 2 * MONTH) for pattern in ("base-*", "fetched-*") for path in CACHE.glob(pattern)
+    ]
+    for path, days in built + fetched:
+        if path.stat().st_mtime < time.time() - days * 86400 and str(path) not in mounted:
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from lab.host import CACHE, LabError, run
+from lab.host import RUNS, LabError, run
 
 T = TypeVar("T")
 ENVIRONMENT = (
@@ -38,9 +38,9 @@ class Machine:
     @contextlib.contextmanager
     def overlay(layers: Sequence[Path], upper: Path) -> Iterator[Path]:
         """Mount read-only layers, lowest first, with a writable one above; yield the tree."""
-        CACHE.mkdir(parents=True, exist_ok=True)
+        RUNS.mkdir(parents=True, exist_ok=True)
         upper.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="mount-", dir=CACHE) as folder:
+        with tempfile.TemporaryDirectory(prefix="mount-", dir=RUNS) as folder:
             work, root = upper.with_name(f".{upper.name}.work"), Path(folder) / "root"
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir()
@@ -66,9 +66,10 @@ class Machine:
         binds: Sequence[str] = (),
     ) -> Iterator["Machine"]:
         """Boot on an overlay of ``layers``; what it writes goes to ``upper`` or away."""
+        RUNS.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             if upper is None:
-                folder = tempfile.TemporaryDirectory(prefix="run-", dir=CACHE)
+                folder = tempfile.TemporaryDirectory(prefix="run-", dir=RUNS)
                 upper = Path(stack.enter_context(folder)) / "root"
             root = stack.enter_context(cls.overlay(layers, upper))
             (root / "etc/machine-id").write_text("")  # each machine is its own

@@ -60,7 +60,7 @@ def configure(world: World) -> None:
     """Do what README.md's quick start does."""
     for name in NODES:
         world.node(name, beacon={"dev": world.chain_address})
-    world.lodestar_validator("mainnet")
+    world.lodestar_validator("dev")
     say("configuration, in /etc/validator-supervisor/config.yaml:")
     world.apply()
     print(json.dumps(world.config, indent=2))
@@ -68,7 +68,7 @@ def configure(world: World) -> None:
         say(f"letting the host into {name}")
         world.authorize(name)
     say("importing four keystores of the development chain")
-    world.import_keys("mainnet")
+    world.import_keys("dev")
 
 
 def show_until_attested(world: World, started: float, seconds: float = 120) -> None:

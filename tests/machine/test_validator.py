@@ -141,7 +141,7 @@ def test_a_bad_file_changes_nothing(world: World, text: str, said: str) -> None:
     world.host.systemctl("daemon-reload")
     assert pid(world) == before
     assert world.host.output("cat", "/etc/validator-supervisor/.applied") == applied
-    assert f"User=validator_foo" in world.host.systemctl("cat", UNIT)  # noqa: F541
+    assert "User=validator_foo" in world.host.systemctl("cat", UNIT)
     world.host.systemctl("reset-failed", "validator-apply.service", check=False)
 
 

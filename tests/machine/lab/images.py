@@ -82,8 +82,8 @@ def debs() -> Path:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(file, target)
             run(["systemd-nspawn", "-q", "-D", tree, "--volatile=overlay", "--register=no",
-                 "--keep-unit", "--console=pipe", "--private-network", f"--bind={fresh}:/work",
-                 "--chdir=/work/build/validator-supervisor", "--setenv=LC_ALL=C.UTF-8",
+                 "--keep-unit", "--console=pipe", "--private-network", f"--bind={fresh}:/srv",
+                 "--chdir=/srv/build/validator-supervisor", "--setenv=LC_ALL=C.UTF-8",
                  "sh", "-c", "dpkg-buildpackage -us -uc -b >../log 2>&1 || { tail -n 60 ../log; exit 1; }; "
                  "lintian --info --display-info --fail-on none ../*.changes >../lintian"],
                 seconds=900)  # fmt: skip

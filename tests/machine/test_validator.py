@@ -79,8 +79,9 @@ def test_a_client_that_exits_at_once_is_tried_again_and_said(world: World) -> No
 def test_a_client_that_ignores_sigterm_is_killed(world: World) -> None:
     drop_in = f"/run/systemd/system/{UNIT}.d/short.conf"
     world.host.write(drop_in, "[Service]\nTimeoutStopSec=2\n")  # instead of a minute
-    command(world, script(world, "trap '' TERM\nwhile :; do sleep 1; done\n"))
+    command(world, script(world, "trap '' TERM\necho deaf\nwhile :; do sleep 1; done\n"))
     world.host.wait_for_unit(UNIT)
+    world.host.wait("the trap", lambda: "deaf" in world.host.journal(f"--unit={UNIT}"))
     world.host.run("validator-supervisor", "stop", "foo")
     world.host.wait_for_unit(UNIT, "failed")
     assert world.host.property(UNIT, "Result") == "timeout"

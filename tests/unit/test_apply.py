@@ -1,3 +1,4 @@
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -171,6 +172,26 @@ def test_what_an_interrupted_run_has_left_undone_is_done_by_the_next(
     assert f"restart {TUNNEL}" in systemd.asked
     assert f"start {VALIDATOR}" in systemd.asked
     assert [path.name for path in tmp_path.glob(".applied*")] == [".applied"]
+
+
+def test_a_full_disk_is_said_and_changes_nothing(
+    put: Callable[[str], int],
+    systemd: Systemd,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(path: Path, data: bytes, mode: int) -> None:
+        del data, mode
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    assert put(text()) == 0
+    before = (tmp_path / ".applied").read_bytes()
+    monkeypatch.setattr(durable, "write", full)
+    assert put(text(host="i")) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert "reload" not in systemd.asked
+    assert (tmp_path / ".applied").read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ octal, hexadecimal and floating-point numbers: ``0xab…`` is an address and ``o
 Anchors, aliases, tags, duplicate keys and several documents are refused.
 """
 
-import difflib
+import contextlib
 import json
 import os
 import re
@@ -15,9 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from validator_supervisor import nearest
 from validator_supervisor.errors import ConfigError
+from validator_supervisor.journal import printable
 
 SIZE_MAX = 1 << 20  # a thousand validators fit in a tenth of it
+# Of the path of a key, as errors show it; each value has one.
+KEY_MAX = 200
 DEPTH_MAX = 20  # the format needs six
 INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
 
@@ -37,7 +41,9 @@ class Value:
     def error(self, message: str, hint: str = "") -> ConfigError:
         """Return the error that names this value's file, line, column and key."""
         place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        return ConfigError(f"{place}: {self.key}" if self.key else place, message, hint)
+        # Keys are as outside as values: one line, of what can be shown.
+        key = printable(self.key[:200])
+        return ConfigError(f"{place}: {key}" if key else place, message, hint)
 
     def string(self, pattern: str = r".*", expected: str = "a string") -> str:
         """Return the string; it must match ``pattern`` in full and hold no control character."""
@@ -62,8 +68,7 @@ class Value:
     def choice(self, *words: str) -> str:
         """Return the value, which must be one of ``words``."""
         if not isinstance(self.data, str) or self.data not in words:
-            near = difflib.get_close_matches(str(self.data), words, 1)
-            hint = f"did you mean {near[0]}?" if near else ""
+            hint = nearest.question(str(self.data), words)
             raise self.error(f"expected one of {', '.join(words)}, found {self.shown()}", hint)
         return self.data
 
@@ -84,8 +89,7 @@ class Value:
         members = self.mapping()
         for name, member in members.items():
             if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
+                hint = nearest.hint(name, known)
                 raise member.error("unknown key", hint)
         return Section(self, members)
 
@@ -128,6 +132,7 @@ class Section:
 
 def from_plain(data: object, file: str, key: str = "") -> Value:
     """Turn what ``json`` has read into a Value. Raises ConfigError on a number with a fraction."""
+    key = key[:KEY_MAX]
     value: bool | int | str | tuple[Value, ...] | dict[str, Value] | None
     if isinstance(data, dict):
         value = {name: from_plain(member, file, join(key, name)) for name, member in data.items()}
@@ -140,22 +145,46 @@ def from_plain(data: object, file: str, key: str = "") -> Value:
     return Value(value, file, key=key)
 
 
-def read_json(path: Path) -> Value:
-    """Read JSON that another job has written. Raises ConfigError.
+def read_json(path: Path, limit: int = SIZE_MAX) -> Value:
+    """Read JSON that another job has written, at most ``limit`` bytes. Raises ConfigError."""
+    return _json(read_bytes(path, limit), path)
 
-    Only from a regular file: a FIFO or a device there would hold its reader up for ever.
-    """
+
+def load(path: Path) -> Value:
+    """Read YAML that another job has written. Raises ConfigError."""
+    raw = read_bytes(path, SIZE_MAX)
+    # JSON is YAML, and read without PyYAML.
+    with contextlib.suppress(ConfigError):
+        return _json(raw, path)
+    return parse(raw, str(path))
+
+
+def _json(raw: bytes, path: Path) -> Value:
     try:
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+        return from_plain(json.loads(raw, object_pairs_hook=_unique), str(path))
+    except (ValueError, RecursionError) as failure:
+        raise ConfigError(str(path), f"cannot be read: {failure}") from None
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a key stands there twice")
+    return dict(pairs)
+
+
+def read_bytes(path: Path, limit: int, *, follow: bool = False) -> bytes:
+    """Read a regular file; a FIFO or a device there would hold its reader up for ever."""
+    try:
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
         with os.fdopen(os.open(path, flags), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ConfigError(str(path), "is not a regular file")
-            raw = file.read(SIZE_MAX + 1)
-        if len(raw) > SIZE_MAX:
-            raise ConfigError(str(path), f"is larger than {SIZE_MAX} bytes")
-        return from_plain(json.loads(raw), str(path))
-    except (OSError, ValueError, RecursionError) as failure:
-        raise ConfigError(str(path), f"cannot be read: {failure}") from None
+            raw = file.read(limit + 1)
+    except OSError as failure:
+        raise ConfigError(str(path), f"cannot be read: {failure.strerror}") from None
+    if len(raw) > limit:
+        raise ConfigError(str(path), f"is larger than {limit} bytes")
+    return raw
 
 
 def parse(raw: bytes, file: str) -> Value:
@@ -213,6 +242,7 @@ class _Composer:
     def value(self, event: object, key: str, depth: int) -> Value:
         import yaml
 
+        key = key[:KEY_MAX]
         here = self.at(event, key)
         if depth > DEPTH_MAX:
             raise here.error(f"is nested more than {DEPTH_MAX} deep")

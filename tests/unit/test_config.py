@@ -1,4 +1,7 @@
+"""config.py: the file as a whole."""
+
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,76 +11,69 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from validator_supervisor import config
-from validator_supervisor.config import ANY, Applied, Config, Forward, Release
+from validator_supervisor.config import Backup, Config
 from validator_supervisor.document import SIZE_MAX, from_plain, parse
-from validator_supervisor.errors import ConfigError, SupervisorError
+from validator_supervisor.errors import ConfigError
+from validator_supervisor.nodes import ANY
+from validator_supervisor.validators import Command, ConsensusKey, Cosmos, Ethereum
 
-NODE = "nodes:\n  helsinki:\n    host: hel.example.net\n    host_key: {key}\n"
-VALIDATOR = """\
-nodes: {{local: {{beacon: "127.0.0.1:5052"}}, far: {{}}}}
+Read = Callable[[str], Config]
+Refusal = Callable[[str], str]
+# The example of the design, with values where that has an ellipsis.
+DESIGN = """\
+version: 1
+nodes:                               # may be empty; nothing needs a bastion
+  local:                             # no host: no tunnel
+    beacon: http://127.0.0.1:5052
+    backups: /mnt/usb/backups
+  helsinki:
+    host: hel.example.net
+    port: 2222                       # default 22
+    user: somebody
+    identity: helsinki               # ssh key, a systemd credential
+    host_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBMTExMTExMTExMTExMTExMTExMTExMTExMTExMTExMT
+    beacon: {mainnet: "lighthouse:5052", hoodi: "127.0.0.1:5053"}    # as seen from the node
+    loki: 127.0.0.1:3100             # omit: no log upload
+    backups: supervisor-backups      # directory on the node; omit: none there
+    control_port: 8000               # reverse tunnel to validator-remote@NODE.socket; omit: none
+    forwards: [{local: 5064, remote: "validator-proxy:5064", reverse: true}]
+port_range: [13000, 14000]           # loopback ports for forwards that need one
 validators:
-  main:
-    kind: ethereum
-    network: dev
-    fee_recipient: "0x{zeros}"
-    release: {{client: lodestar, binary: /usr/bin/lodestar}}
-""".format(zeros="0" * 40)
-
-
-def read(text: str) -> Config:
-    return config.read(parse(f"version: 1\n{text}".encode(), "config.yaml"))
-
-
-def refusal(text: str) -> str:
-    with pytest.raises(ConfigError) as caught:
-        read(text)
-    assert caught.value.message.startswith("config.yaml:")
-    return caught.value.message
-
-
-def test_every_key_of_a_node(example: Applied, host_key: str) -> None:
-    node = example.config.nodes["helsinki"]
-    assert (node.host, node.port, node.user, node.identity) == (
-        "hel.example.net",
-        2222,
-        "somebody",
-        "key-1",
-    )
-    assert node.host_key == host_key
-    assert node.beacon == {"dev": "lighthouse:5052"}
-    assert node.forwards == (
-        Forward(5064, "proxy:5064", False),
-        Forward("metrics.sock", "/run/metrics", False),
-        Forward(8000, "0.0.0.0:9000", True),
-        Forward("/run/control", "/run/remote", True),
-    )
-
-
-def test_defaults_of_a_node(host_key: str) -> None:
-    node = read(NODE.format(key=host_key)).nodes["helsinki"]
-    assert (node.port, node.user, node.identity) == (22, "validator-node", "helsinki")
-    assert (node.beacon, node.forwards) == ({}, ())
-
-
-def test_every_key_of_a_validator(example: Applied) -> None:
-    main, other = example.config.validators["main"], example.config.validators["other"]
-    assert (main.kind, main.network, main.enabled) == ("ethereum", "dev", True)
-    assert main.release == Release("lodestar", "/usr/bin/lodestar")
-    assert main.user == "validator_main"
-    assert main.fee_recipient == "0x00000000219ab540356cBB839Cbe05303d7705Fa"
-    assert main.nodes == ("helsinki", "local")
-    assert (main.graffiti, main.args) == ("hello", ("--metrics",))
-    assert main.environment_file == "/etc/main.env"
-    assert (other.kind, other.enabled, other.user) == ("command", False, "somebody")
-    assert other.command == ("/usr/bin/foo", "--bar")
-
-
-def test_nodes_default_to_all_with_a_beacon_for_the_network() -> None:
-    assert read(VALIDATOR).validators["main"].nodes == ("local",)
+  mainnet:
+    kind: ethereum                   # ethereum | cosmos | command
+    network: mainnet
+    fee_recipient: "0x00000000219ab540356cBB839Cbe05303d7705Fa"
+    release: {client: lighthouse, version: v8.0.0, sha256: SHA256}
+    keys: local                      # or {web3signer: URL, certificate: FILE, public_keys: all}
+    nodes: [local, helsinki]         # order of preference; default: all with a beacon for it
+    builder: false
+    doppelganger: auto               # auto | always | off
+    on_slashed: validator            # validator | network | alert
+    # also: enabled, user, args, environment_file, graffiti, gas_limit, distributed
+  hub:
+    kind: cosmos
+    home: /data/hub                  # DAEMON_HOME, anywhere
+    daemon: gaiad                    # DAEMON_NAME
+    rpc: [http://127.0.0.1:26657]
+    key: {source: ssm, region: eu-west-1, parameter: /hub/priv_validator_key, mode: signer, active: true}
+  other:
+    kind: command
+    command: [/usr/bin/foo, --bar]
+backup: {interval: 1h, keep: 48, stop_timeout: 20s, identity_on_nodes: false}
+""".replace("SHA256", "0123456789abcdef" * 4)  # noqa: E501
+ALSO = """\
+    enabled: false
+    user: eth
+    args: [--metrics]
+    environment_file: /etc/eth.env
+    graffiti: hello
+    gas_limit: 45000000
+    distributed: true
+"""
 
 
 def test_version_is_needed_and_known() -> None:
-    assert config.read(from_plain({}, "f")) == Config({}, {}, (13000, 14000))
+    assert config.read(from_plain({}, "f")) == Config(version=1)
     with pytest.raises(ConfigError, match="key version is missing"):
         config.read(parse(b"nodes: {}\n", "f"))
     with pytest.raises(ConfigError, match="version: expected the version"):
@@ -104,335 +100,32 @@ def test_version_is_needed_and_known() -> None:
     ],
 )
 @pytest.mark.parametrize("kind", ["nodes", "validators"])
-def test_names_are_safe_in_units_users_and_paths(kind: str, name: str) -> None:
+def test_names_are_safe_in_units_users_and_paths(kind: str, name: str, refusal: Refusal) -> None:
     shown = name if name.startswith('"') else f'"{name}"'
     assert "expected a name of 1 to 20" in refusal(f"{kind}: {{{shown}: {{kind: command}}}}")
 
 
-@pytest.mark.parametrize("name", ["a", "0", "a" * 20, "a-b_c", "0-"])
-def test_good_names(name: str) -> None:
-    found = read(f'validators: {{"{name}": {{kind: command, command: [/bin/x]}}}}').validators
-    assert found[name].user == f"validator_{name}"
-    assert len(found[name].user) <= 31  # sysusers.d(5)
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "host: -oProxyCommand=id",
-        'host: "a b"',
-        'host: "a\\nb"',
-        "host: a%h",
-        "host: user@host",
-        "host: $(id)",
-        "host: " + "a" * 256,
-        "host: 5",
-        "port: 0",
-        "port: 65536",
-        "port: true",
-        'port: "22"',
-        "user: -l",
-        "user: Root",
-        'user: "a b"',
-        "user: a;b",
-        "identity: ../secret",
-        "identity: a:b",
-        "beacon: lighthouse",
-        "beacon: lighthouse:0",
-        "beacon: lighthouse:65536",
-        "beacon: lighthouse:99999",
-        "beacon: https://lighthouse:5052",
-        "beacon: 127.0.0.1:5052/eth",
-        "beacon: a@b:5052",
-        'beacon: "a:5052 -R 1:2:3"',
-        "beacon: -x:5052",
-        'beacon: "a b:5052"',
-        'forwards: [{local: 1, remote: "a b:1"}]',
-        'beacon: "[::1%eth0]:5052"',
-        "beacon: {mainnet: a:1}",
-        "beacon: [a:1]",
-        "beacon: {dev: {a: 1}}",
-        "forwards: [{local: 1}]",
-        "forwards: [{remote: a:1}]",
-        "forwards: [{local: 0, remote: a:1}]",
-        "forwards: [{local: x, remote: a:1}]",
-        "forwards: [{local: ../x.sock, remote: a:1}]",
-        "forwards: [{local: /run/x.sock, remote: a:1}]",
-        "forwards: [{local: x.sock, remote: a:1, reverse: true}]",
-        "forwards: [{local: 1, remote: a:70000}]",
-        'forwards: [{local: 1, remote: "/a b"}]',
-        'forwards: [{local: 1, remote: "/a:1"}]',
-        "forwards: [{local: 1, remote: a:1, reverse: maybe}]",
-        "forwards: {local: 1}",
-        "loki: 127.0.0.1:3100",
-    ],
-)
-def test_hostile_and_wrong_values_of_a_node(line: str, host_key: str) -> None:
-    text = NODE.format(key=host_key)
-    if line.startswith("host:"):
-        text = text.replace("host: hel.example.net\n", f"{line}\n")
-    else:
-        text += f"    {line}\n"
-    assert f"nodes.helsinki.{line.split(':')[0]}" in refusal(text)
-
-
-@pytest.mark.parametrize("key", ["port: 1", "user: a", "identity: a", "forwards: []"])
-def test_keys_that_mean_nothing_on_this_host(key: str) -> None:
-    assert "means nothing without host" in refusal(f"nodes: {{local: {{{key}}}}}")
-
-
-@pytest.mark.parametrize(
-    ("beacon", "url"),
-    [
-        ("127.0.0.1:5052", "http://127.0.0.1:5052"),
-        ("http://127.0.0.1:5052/", "http://127.0.0.1:5052"),
-        ("https://beacon.example.net:443", "https://beacon.example.net:443"),
-        ("'[::1]:65535'", "http://[::1]:65535"),
-        ("{dev: 'a:1'}", "http://a:1"),
-    ],
-)
-def test_beacon_of_this_host(beacon: str, url: str) -> None:
-    found = read(f"nodes: {{local: {{beacon: {beacon}}}}}")
-    assert Applied(found, {}).beacon_url(found.nodes["local"], "dev") == url
-
-
-def test_beacon_behind_a_tunnel_is_its_forwarded_port(make: Callable[[str], Applied]) -> None:
-    node = NODE.format(key="first-use")
-    applied = make(
-        f"version: 1\nport_range: [2000, 2001]\n{node}    beacon: http://lighthouse:5052/"
-    )
-    helsinki = applied.config.nodes["helsinki"]
-    assert helsinki.beacon == {ANY: "lighthouse:5052"}
-    assert applied.ports == {"helsinki/": 2000}
-    assert applied.beacon_url(helsinki, "dev") == "http://127.0.0.1:2000"
-
-
-def test_no_beacon_no_url() -> None:
-    found = read("nodes: {a: {}, b: {beacon: {dev: 'x:1'}}}")
-    applied = Applied(found, {})
-    assert applied.beacon_url(found.nodes["a"], "dev") == ""
-    assert applied.beacon_url(found.nodes["b"], "mainnet") == ""
-
-
-def test_beacons_keep_the_order_of_preference(example: Applied) -> None:
-    assert example.beacons(example.config.validators["main"]) == {
-        "helsinki": "http://127.0.0.1:13000",
-        "local": "http://127.0.0.1:5052",
-    }
-    assert example.beacons(example.config.validators["other"]) == {}
-
-
-def test_host_keys(key: Callable[..., str]) -> None:
-    for kind in config.KEY_TYPES:
-        found = read(NODE.format(key=f"'{key(kind)} a-comment'")).nodes["helsinki"]
-        assert found.host_key == key(kind)
-    assert read(NODE.format(key="first-use")).nodes["helsinki"].host_key == "first-use"
-
-
-def test_wrong_host_keys(key: Callable[..., str], host_key: str) -> None:
-    kind, blob = host_key.split()
-    for wrong in (
-        "''",
-        kind,
-        blob,
-        f"ssh-rsa {blob}",
-        f"{kind} {blob[:-1]}",
-        f"{kind} !!!!",
-        f"{kind} AAAA",
-        f"'{kind} {blob} a b'",
-        f'"{kind} {blob}\\nssh-rsa AAAA"',
-        key("ssh-dss"),
-        "any",
-        "5",
-        "[]",
-    ):
-        assert "helsinki.host_key: expected" in refusal(NODE.format(key=wrong))
-    assert "key host_key is missing" in refusal("nodes: {a: {host: b}}")
-
-
 @pytest.mark.parametrize("bounds", ["[1]", "[2000, 1999]", "[1, 2, 3]", "[0, 5]", "[2000, 65536]"])
-def test_wrong_port_ranges(bounds: str) -> None:
+def test_wrong_port_ranges(bounds: str, refusal: Refusal) -> None:
     assert "port_range" in refusal(f"port_range: {bounds}")
-
-
-def test_ports_of_two_forwards_do_not_meet(host_key: str) -> None:
-    forward = "    forwards: [{local: 5000, remote: 'a:1'}]\n"
-    second = NODE.format(key=host_key).replace("nodes:\n", "").replace("helsinki", "zurich")
-    text = NODE.format(key=host_key) + forward + second + forward
-    assert "nodes helsinki and zurich both use 5000" in refusal(text)
-    # Sockets are each in the directory of their own tunnel; a reverse forward listens far away.
-    assert read(text.replace("5000", "a.sock"))
-    assert read(text.replace("'a:1'", "'a:1', reverse: true"))
-
-
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        ("kind: cosmos", "main.kind: expected one of"),
-        ("network: mainnet", "main.network: expected one of dev"),
-        ("fee_recipient: 0x00", "main.fee_recipient"),
-        (f'fee_recipient: "0x{"g" * 40}"', "main.fee_recipient"),
-        ("release: {client: lodestar}", "key binary is missing"),
-        ("release: {client: nimbus, binary: /a}", "release.client: expected one of lodestar"),
-        ("release: {client: lodestar, binary: lodestar}", "release.binary"),
-        ("release: {client: lodestar, binary: /a/../b}", "release.binary: expected /b"),
-        ("release: {client: lodestar, binary: //a}", "release.binary"),
-        ("release: {client: lodestar, binary: '/a b'}", "release.binary"),
-        ("graffiti: " + "a" * 33, "expected at most 32 bytes"),
-        ("graffiti: " + "ä" * 17, "expected at most 32 bytes"),
-        ('graffiti: "a\\nb"', "main.graffiti"),
-        ('args: ["a\\0b"]', "main.args[0]"),
-        ("args: --metrics", "main.args: expected a list"),
-        ("args: [5]", "main.args[0]: expected a string"),
-        ("nodes: [local, local]", "main.nodes[0]: node local stands here twice"),
-        ("nodes: [far]", "node far has no beacon for dev"),
-        ("nodes: [lokal]", "main.nodes[0]: expected one of local, far"),
-        ("nodes: []", "no node has a beacon for dev"),
-        ("enabled: 1", "main.enabled: expected true or false"),
-        ("enabled: yes", "main.enabled: expected true or false"),
-        ("user: root", "does not run as root"),
-        ("user: validator-tunnel", "does not run as validator-tunnel"),
-        ("user: validator-supervisor", "does not run as"),
-        ("user: '0'", "main.user: expected a Unix user"),
-        ('user: "a\\nExecStartPre=id"', "main.user: expected a Unix user"),
-        ("environment_file: relative", "main.environment_file"),
-        ('environment_file: "/a\\nUser=root"', "main.environment_file"),
-        ("environment_file: '-/a'", "main.environment_file"),
-        ("environment_file: /a%i", "main.environment_file"),
-        ("environment_file: /a/", "main.environment_file"),
-        ("command: [/bin/x]", "main.command: unknown key"),
-        ("gas_limit: 1", "main.gas_limit: unknown key"),
-    ],
-)
-def test_hostile_and_wrong_values_of_a_validator(line: str, words: str) -> None:
-    kept = [item for item in VALIDATOR.splitlines() if not item.strip().startswith(line.split()[0])]
-    if line.startswith("nodes"):
-        kept = VALIDATOR.splitlines()
-    assert words in refusal("\n".join([*kept, f"    {line}"]) + "\n")
-
-
-@pytest.mark.parametrize(
-    ("command", "words"),
-    [
-        ("[]", "expected [PROGRAM"),
-        ("/bin/x", "expected a list"),
-        ("[x]", "expected an absolute path"),
-        ("[/bin/x, 5]", "command[1]: expected a string"),
-        ('[/bin/x, "a\\nb"]', "command[1]: expected a string"),
-        ("[/bin/../x]", "command[0]: expected /x"),
-    ],
-)
-def test_wrong_commands(command: str, words: str) -> None:
-    assert words in refusal(f"validators: {{a: {{kind: command, command: {command}}}}}")
-
-
-def test_keys_of_another_kind_are_unknown() -> None:
-    text = "validators: {a: {kind: command, command: [/bin/x], network: dev}}"
-    assert "validators.a.network: unknown key" in refusal(text)
-
-
-def test_one_user_for_each_validator() -> None:
-    one, two = (f"{name}: {{kind: command, command: [/x], user: u}}" for name in "ab")
-    assert "a runs as u already" in refusal(f"validators: {{{one}, {two}}}")
-    taken = "b: {kind: command, command: [/x], user: validator_c}"
-    assert "b runs as validator_c already" in refusal(
-        f"validators: {{{taken}, c: {{kind: command, command: [/x]}}}}"
-    )
-
-
-def test_ports_are_kept_and_new_ones_are_free(make: Callable[[str], Applied]) -> None:
-    def nodes(*names: str) -> Config:
-        text = "".join(
-            f"  {name}: {{host: h, host_key: first-use, beacon: 'a:1'}}\n" for name in names
-        )
-        return make(f"version: 1\nport_range: [2000, 2002]\nnodes:\n{text}").config
-
-    first = config.assign_ports(nodes("a", "b"), {})
-    assert first == {"a/": 2000, "b/": 2001}
-    assert config.assign_ports(nodes("b"), first) == {"b/": 2001}
-    assert config.assign_ports(nodes("c", "b"), first) == {"c/": 2000, "b/": 2001}
-    assert config.assign_ports(nodes("a"), {"a/": 1999}) == {"a/": 2000}
-    with pytest.raises(ConfigError, match="2000 to 2002 is too small"):
-        config.assign_ports(
-            Config(
-                make("version: 1").config.nodes | nodes("a", "b", "c", "d").nodes, {}, (2000, 2002)
-            ),
-            {},
-        )
-
-
-def test_a_configured_port_is_never_given_to_a_beacon(make: Callable[[str], Applied]) -> None:
-    def ports(forward: str, before: dict[str, int]) -> dict[str, int]:
-        text = "version: 1\nport_range: [2000, 2002]\nnodes:\n  a: {host: h, host_key: first-use"
-        return config.assign_ports(make(f"{text}, beacon: 'a:1'{forward}}}\n").config, before)
-
-    taken = ", forwards: [{local: 2000, remote: 'a:1'}]"
-    assert ports("", {}) == {"a/": 2000}
-    assert ports(taken, {}) == {"a/": 2001}
-    # Also not when it was given before the forward was configured.
-    assert ports(taken, {"a/": 2000}) == {"a/": 2001}
-
-
-def test_applied_file_survives_the_way_there_and_back(tmp_path: Path, text: str) -> None:
-    document = parse(text.encode(), "config.yaml")
-    wanted = config.read(document)
-    ports = config.assign_ports(wanted, {})
-    path = tmp_path / ".applied"
-    path.write_bytes(config.applied_text(document, ports))
-    assert config.applied(path) == Applied(wanted, ports)
-
-
-def test_nothing_applied_is_an_empty_configuration(tmp_path: Path) -> None:
-    assert config.applied(tmp_path / "none") == Applied(Config({}, {}, (13000, 14000)), {})
-
-
-@pytest.mark.parametrize(
-    "stored",
-    [
-        b"",
-        b"{",
-        b"[]",
-        b"5",
-        b"null",
-        b"{}",
-        b"\xff",
-        b"\0" * 10,
-        b'{"config": {}}',
-        b'{"config": {}, "ports": []}',
-        b'{"config": {}, "ports": {"a/": "x"}}',
-        b'{"config": {}, "ports": {"a/": 0}}',
-        b'{"config": [], "ports": {}}',
-        b'{"config": {"version": 2}, "ports": {}}',
-        b'{"config": {"version": 1.0}, "ports": {}}',
-        b'{"config": ' + b"[" * 100_000,
-    ],
-)
-def test_damaged_applied_file_is_an_expected_failure(tmp_path: Path, stored: bytes) -> None:
-    path = tmp_path / ".applied"
-    path.write_bytes(stored)
-    with pytest.raises(SupervisorError, match=str(path)):
-        config.applied(path)
-
-
-def test_truncated_applied_file_is_an_expected_failure(tmp_path: Path, text: str) -> None:
-    document = parse(text.encode(), "config.yaml")
-    raw = config.applied_text(document, {})
-    path = tmp_path / ".applied"
-    for end in range(len(raw) - 1):
-        path.write_bytes(raw[:end])
-        with pytest.raises(SupervisorError):
-            config.applied(path)
 
 
 def test_load_reads_names_and_limits_the_file(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
-    with pytest.raises(ConfigError, match=r"config\.yaml: No such file"):
+    with pytest.raises(ConfigError, match=r"config\.yaml: cannot be read: No such file"):
         config.load(path)
     path.write_bytes(b"#" * (SIZE_MAX + 1))
     with pytest.raises(ConfigError, match="larger than"):
         config.load(path)
-    with pytest.raises(ConfigError, match="Is a directory"):
+    with pytest.raises(ConfigError, match=r"is not a regular file|Is a directory"):
         config.load(tmp_path)
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(ConfigError, match="is not a regular file"):
+        config.load(tmp_path / "fifo")
+    # Tools that manage configurations put links there.
+    (tmp_path / "link").symlink_to(path)
+    path.write_text("version: 1\n")
+    assert config.load(tmp_path / "link").plain() == {"version": 1}
     path.write_text("version: 1\n")
     assert config.load(path).plain() == {"version": 1}
 
@@ -462,7 +155,7 @@ LEAF: st.SearchStrategy[object] = (
 
 @given(data=st.data())
 def test_any_change_of_any_value_is_read_or_refused(text: str, data: st.DataObject) -> None:
-    document = parse(text.encode(), "config.yaml").plain()
+    document = parse(data.draw(st.sampled_from([text, DESIGN])).encode(), "config.yaml").plain()
     place: Any = document
     while True:
         keys = sorted(place) if isinstance(place, dict) else range(len(place))
@@ -470,16 +163,242 @@ def test_any_change_of_any_value_is_read_or_refused(text: str, data: st.DataObje
         if not isinstance(place[key], dict | list) or data.draw(st.integers(0, 3)) == 0:
             break
         place = place[key]
-    place[key] = data.draw(LEAF)
+    if isinstance(place, dict) and data.draw(st.integers(0, 4)) == 0:
+        del place[key]
+    else:
+        place[key] = data.draw(LEAF)
     try:
-        config.read(from_plain(json.loads(json.dumps(document)), "config.yaml"))
+        found = config.read(from_plain(json.loads(json.dumps(document)), "config.yaml"))
+        config.idle(from_plain(document, "config.yaml"), found)
     except ConfigError as failure:
         assert failure.message.startswith("config.yaml")
 
 
-@given(st.dictionaries(st.sampled_from(["version", "nodes", "validators", "x"]), LEAF))
+@given(
+    st.dictionaries(
+        st.sampled_from(["version", "nodes", "validators", "backup", "port_range", "x"]), LEAF
+    )
+)
 def test_any_document_is_read_or_refused(data: dict[str, object]) -> None:
     try:
         config.read(from_plain(data, "config.yaml"))
     except ConfigError as failure:
         assert failure.message.startswith("config.yaml")
+
+
+def test_the_example_of_the_design_is_read() -> None:
+    found = config.read(parse(DESIGN.encode(), "config.yaml"))
+    assert list(found.nodes) == ["local", "helsinki"]
+    local, helsinki = found.nodes.values()
+    assert (local.beacon, local.backups) == ({ANY: "http://127.0.0.1:5052"}, "/mnt/usb/backups")
+    assert helsinki.beacon == {"mainnet": "lighthouse:5052", "hoodi": "127.0.0.1:5053"}
+    assert (helsinki.loki, helsinki.backups) == ("127.0.0.1:3100", "supervisor-backups")
+    assert (helsinki.control_port, len(helsinki.forwards)) == (8000, 1)
+    mainnet, hub, other = found.validators.values()
+    assert isinstance(mainnet, Ethereum)
+    assert (mainnet.release.version, mainnet.release.sha256) == ("v8.0.0", "0123456789abcdef" * 4)
+    assert mainnet.nodes == ("local", "helsinki")
+    assert isinstance(hub, Cosmos)
+    assert hub.key == ConsensusKey(
+        source="ssm", region="eu-west-1", parameter="/hub/priv_validator_key"
+    )
+    assert isinstance(other, Command)
+    assert found.backup == Backup()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("version: v8.0.0, sha256: " + "0123456789abcdef" * 4, "binary: /usr/bin/lighthouse"),
+        ("keys: local", "keys: {web3signer: 'https://s:9000', certificate: /c, public_keys: all}"),
+        ("host_key: ssh-ed25519 AAAA", "host_key: first-use #"),
+        (
+            'beacon: {mainnet: "lighthouse:5052", hoodi: "127.0.0.1:5053"}',
+            "beacon: lighthouse:5052",
+        ),
+        ("    builder: false\n", ALSO),
+        ("doppelganger: auto", "doppelganger: always"),
+        ("doppelganger: auto", "doppelganger: off"),
+        ("on_slashed: validator", "on_slashed: network"),
+        ("on_slashed: validator", "on_slashed: alert"),
+        ("    nodes: [local, helsinki]", "   "),
+        ("    user: somebody\n", ""),
+        ("mode: signer, active: true", "mode: fifo, active: false"),
+    ],
+)
+def test_what_the_design_says_in_its_comments_is_read(old: str, new: str) -> None:
+    assert old in DESIGN
+    config.read(parse(DESIGN.replace(old, new).encode(), "config.yaml"))
+
+
+def test_the_keys_of_the_design_s_last_comment(read: Read) -> None:
+    text = DESIGN.replace("    builder: false\n", ALSO).removeprefix("version: 1\n")
+    (found,) = read(text).ethereum
+    assert (found.enabled, found.user, found.args) == (False, "eth", ("--metrics",))
+    assert (found.environment_file, found.graffiti) == ("/etc/eth.env", "hello")
+    assert (found.gas_limit, found.distributed) == (45_000_000, True)
+
+
+@pytest.mark.parametrize(
+    ("old", "wrong", "words"),
+    [
+        ("nodes:  ", "nodse:", "config.yaml:2:1: nodse: unknown key (did you mean nodes?)"),
+        ("validators:", "validator:", "validator: unknown key (did you mean validators?)"),
+        ("port_range:", "port_rnge:", "port_rnge: unknown key (did you mean port_range?)"),
+        ("    host:", "    hots:", "nodes.helsinki.hots: unknown key (did you mean host?)"),
+        ("host_key:", "hostkey:", "nodes.helsinki.hostkey: unknown key (did you mean host_key?)"),
+        ("loki:", "lokki:", "nodes.helsinki.lokki: unknown key (did you mean loki?)"),
+        ("backups: s", "backup: s", "nodes.helsinki.backup: unknown key (did you mean backups?)"),
+        ("control_port:", "controlport:", "controlport: unknown key (did you mean control_port?)"),
+        ("reverse:", "revers:", "forwards[0].revers: unknown key (did you mean reverse?)"),
+        ("network:", "netwrok:", "validators.mainnet.netwrok: unknown key (did you mean network?)"),
+        ("fee_recipient:", "fee_recepient:", "unknown key (did you mean fee_recipient?)"),
+        ("doppelganger:", "doppelgänger:", "unknown key (did you mean doppelganger?)"),
+        ("    daemon:", "    deamon:", "validators.hub.deamon: unknown key (did you mean daemon?)"),
+        ("sha256:", "sha265:", "release.sha265: unknown key (did you mean sha256?)"),
+        ("parameter:", "paramter:", "hub.key.paramter: unknown key (did you mean parameter?)"),
+        ("command: [", "comand: [", "other.comand: unknown key (did you mean command?)"),
+        ("interval:", "intervall:", "backup.intervall: unknown key (did you mean interval?)"),
+        ("keep:", "zzz:", "backup.zzz: unknown key (known: identity_on_nodes, interval, keep"),
+    ],
+)
+def test_an_unknown_key_is_told_the_nearest_one(
+    old: str, wrong: str, words: str, refusal: Refusal
+) -> None:
+    assert old in DESIGN
+    text = DESIGN.replace(old, wrong, 1).removeprefix("version: 1\n")
+    # ``refusal`` puts it back.
+    assert words in refusal(text)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "interval: 1", "interval: '1'", "interval: 0s", "interval: 01h", "interval: 1.5h",
+        "interval: -1h", "interval: 1w", "interval: 1 h", "interval: 1h30min", "interval: h",
+        "interval: 1H", "interval: 1000000s", "interval:", "interval: [1h]", 'interval: "1h\\n"',
+        "interval: \u0661h", "stop_timeout: 20", "stop_timeout: 20sec", "stop_timeout: 20ms",
+        "stop_timeout: true", "keep: 0", "keep: -1", "keep: 100001", "keep: '48'", "keep: 48d",
+        "keep: all", "keep: 1.5", "identity_on_nodes: 1", "identity_on_nodes: yes",
+        "identity_on_nodes:",
+    ],
+)  # fmt: skip
+def test_wrong_values_of_the_backups(value: str, refusal: Refusal) -> None:
+    assert f"backup.{value.split(':')[0]}: expected" in refusal(f"backup: {{{value}}}")
+
+
+def test_values_of_the_backups(read: Read, refusal: Refusal) -> None:
+    for words, seconds in (
+        ("1s", 1), ("20s", 20), ("1m", 60), ("5min", 300), ("1h", 3600), ("2d", 172_800),
+        ("999999d", 999_999 * 86400),
+    ):  # fmt: skip
+        assert read(f"backup: {{interval: {words}}}").backup == Backup(interval=seconds)
+        assert read(f"backup: {{stop_timeout: {words}}}").backup == Backup(stop_timeout=seconds)
+    assert read("backup: {keep: 100000}").backup.keep == 100_000
+    assert read("backup: {}").backup == read("").backup == Backup()
+    for wrong in ("backup:", "backup: []", "backup: 1h"):
+        assert "backup: expected a mapping" in refusal(wrong)
+
+
+ETHEREUM = (
+    "{{kind: ethereum, network: {}, fee_recipient: '0x" + "0" * 40 + "', "
+    "release: {{client: lodestar, binary: /x}}}}"
+)
+TWO = f"validators: {{m: {ETHEREUM.format('mainnet')}, h: {ETHEREUM.format('hoodi')}}}\n"
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "a: {beacon: 'x:1'}",
+        "a: {host: h, host_key: first-use, beacon: 'x:1'}",
+        # Two names for one beacon node of this host.
+        "a: {beacon: 'x:1'}, b: {beacon: 'http://x:1/'}",
+        "a: {beacon: {mainnet: 'x:1'}}, b: {beacon: {hoodi: 'x:1'}}",
+        "a: {beacon: {mainnet: 'x:1'}}, b: {beacon: 'x:1'}",
+    ],
+)
+def test_a_beacon_node_is_on_one_network(nodes: str, refusal: Refusal) -> None:
+    message = refusal(f"nodes: {{{nodes}}}\n{TWO}")
+    assert "validators.h: the beacon node of" in message
+    assert "is on mainnet, for m (give the node one address per network" in message
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "a: {beacon: {mainnet: 'x:1', hoodi: 'x:2'}}",
+        "a: {beacon: {mainnet: 'x:1'}}, b: {beacon: {hoodi: 'y:1'}}",
+        # As seen from each node.
+        "a: {host: h, host_key: first-use, beacon: {mainnet: 'x:1'}},"
+        " b: {host: i, host_key: first-use, beacon: {hoodi: 'x:1'}}",
+        "a: {host: h, host_key: first-use, beacon: {mainnet: 'x:1', hoodi: 'x:2'}}",
+    ],
+)
+def test_two_networks_with_a_beacon_node_each(nodes: str, read: Read) -> None:
+    found = read(f"nodes: {{{nodes}}}\n{TWO}")
+    assert [validator.network for validator in found.ethereum] == ["mainnet", "hoodi"]
+    assert all(validator.nodes for validator in found.ethereum)
+
+
+def test_one_network_for_two_validators_is_fine(read: Read) -> None:
+    assert (
+        len(read(f"nodes: {{a: {{beacon: 'x:1'}}}}\n{TWO.replace('hoodi', 'mainnet')}").ethereum)
+        == 2
+    )
+
+
+def test_what_no_job_uses_yet_is_named() -> None:
+    document = parse(DESIGN.encode(), "config.yaml")
+    assert sorted(config.idle(document, config.read(document))) == [
+        "nodes.helsinki.backups",
+        "nodes.helsinki.control_port",
+        "nodes.helsinki.loki",
+        "nodes.local.backups",
+        "validators.hub.key.parameter",
+        "validators.hub.key.region",
+        "validators.hub.key.source",
+        "validators.hub.rpc",
+        "validators.mainnet.release.sha256",
+        "validators.mainnet.release.version",
+    ]
+    said = DESIGN.replace("doppelganger: auto", "doppelganger: always").replace(
+        "keep: 48", "keep: 4"
+    )
+    document = parse(said.encode(), "config.yaml")
+    found = config.idle(document, config.read(document))
+    assert {"validators.mainnet.doppelganger", "backup.keep"} <= set(found)
+    for text in (b"", b"version: 1\n", b"version: 1\nnodes:\nvalidators:\n"):
+        document = parse(text, "config.yaml")
+        assert config.idle(document, config.read(document)) == []
+
+
+def test_a_mistyped_address_is_refused_with_its_line(text: str) -> None:
+    right, typed = "cBB839Cbe05303d7705Fa", "cBB839Cbe05303d7705FA"
+    assert right in text
+    document = parse(text.encode(), "config.yaml")
+    config.check_addresses(document, config.read(document))
+    document = parse(text.replace(right, typed).encode(), "config.yaml")
+    with pytest.raises(ConfigError, match="wrong checksum") as caught:
+        config.check_addresses(document, config.read(document))
+    line = text[: text.index(right)].count("\n") + 1
+    place = f"config.yaml:{line}:5: validators.main.fee_recipient: "
+    assert caught.value.message.startswith(place)
+    assert f"0x00000000219ab540356{typed.lower()}" in caught.value.hint
+
+
+def test_an_address_in_one_case_has_no_checksum(text: str) -> None:
+    address = "00000000219ab540356cBB839Cbe05303d7705Fa"
+    for written in (address.lower(), address.upper()):
+        document = parse(text.replace(address, written).encode(), "config.yaml")
+        config.check_addresses(document, config.read(document))
+
+
+def test_keys_in_errors_are_on_one_line(refusal: Refusal) -> None:
+    for key in ('"a\\nSTATUS=x"', '"\\e[2J"', '"' + "x" * 100_000 + '"'):
+        for text in (f"{key}: 1", f"nodes: {{{key}: {{}}}}", f"backup: {{{key}: 1}}"):
+            assert len(refusal(text)) < 500
+    for name in ("\ud800", "a\0b", "a\nb"):
+        with pytest.raises(ConfigError) as caught:
+            config.read(from_plain({"version": 1, name: 1}, "config.yaml"))
+        assert str(caught.value).isprintable()

@@ -1,12 +1,22 @@
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from validator_supervisor.document import DEPTH_MAX, SIZE_MAX, Value, from_plain, parse, read_json
+from validator_supervisor.document import (
+    DEPTH_MAX,
+    SIZE_MAX,
+    Value,
+    from_plain,
+    load,
+    parse,
+    read_json,
+)
 from validator_supervisor.errors import ConfigError
 
 
@@ -273,6 +283,9 @@ def test_json_of_another_job_is_read(tmp_path: Path) -> None:
         b"1" * 5000,
         b" " * (SIZE_MAX + 1),
         b"{}\0",
+        b'{"a": 1, "a": 1}',
+        b'{"a": {"b": 1, "c": 2, "b": 3}}',
+        b"#" * (10 << 20),
     ],
 )
 def test_unexpected_json_is_refused(tmp_path: Path, raw: bytes) -> None:
@@ -305,3 +318,65 @@ def test_only_a_regular_file_is_read(tmp_path: Path) -> None:
     for path in (link, folder, tmp_path / "none"):
         with pytest.raises(ConfigError, match=f"{path}: cannot be read"):
             read_json(path)
+
+
+@pytest.mark.parametrize("raw", [b'{"a": [1, "x"]}', b' \n{"a": [1, "x"]}', b"a:\n- 1\n- x\n"])
+def test_json_or_yaml_of_another_job_is_read(tmp_path: Path, raw: bytes) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(raw)
+    assert load(path).plain() == {"a": [1, "x"]}
+
+
+def test_json_of_another_job_is_read_without_pyyaml(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text('{"a": 1}')
+    program = (
+        "import sys; from pathlib import Path; from validator_supervisor.document import load;"
+        " load(Path(sys.argv[1])); assert 'yaml' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program, str(path)], check=True)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\xff",
+        b"a: \xff",
+        b'{"a": "\xff"}',
+        b"{a: 1",
+        b"a: &x [1, 1]\nb: *x\n",
+        # A billion laughs, of which not one is heard.
+        b"a: &a [l, l]\n"
+        + b"".join(b"%c: &%c [*%c, *%c]\n" % (i + 1, i + 1, i, i) for i in range(97, 122)),
+        b"a: 1\na: 2\n",
+        b'{"a": 1, "a": 2}',
+        b"#" * (SIZE_MAX + 1),
+        b"#" * (10 << 20),
+        b"{" + b" " * (10 << 20),
+        b"[" * (SIZE_MAX // 2),
+    ],
+    ids=lambda raw: repr(raw[:30]),
+)
+def test_unexpected_json_or_yaml_is_refused(tmp_path: Path, raw: bytes) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(raw)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert str(path) in caught.value.message
+    assert len(caught.value.message) < 1000
+
+
+def test_an_error_shows_no_more_of_a_key_than_can_be_shown() -> None:
+    message = Value(1, "f", key="a\nSTATUS=x\x1b[2J\ud800" + "b" * 1000).error("no").message
+    assert message.startswith("f: a?STATUS=x?[2J?bbb")
+    assert message.isprintable()
+    assert len(message) < 300
+
+
+def test_a_long_key_above_a_long_list_takes_no_more_than_its_size() -> None:
+    long, many = "k" * 60_000, 60_000
+    found = from_plain({long: [0] * many}, "f").mapping()[long].items()
+    assert len(found) == many
+    assert sum(len(item.key) for item in found) < 300 * many
+    # Anywhere in an error it would be cut all the same.
+    assert found[-1].key.startswith("kkk")

@@ -1,10 +1,16 @@
-"""What a changed configuration means for what runs."""
+"""What a changed configuration means for what runs, and how it is put into effect."""
 
+import contextlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
-from validator_supervisor.config import Applied
-from validator_supervisor.generator import tunnel_unit, validator_unit
+from validator_supervisor import config, durable, journal, overrides, run
+from validator_supervisor.applied import FILE, PREVIOUS, Applied, assign_ports
+from validator_supervisor.errors import ConfigError, SupervisorError
+from validator_supervisor.units import tunnel_unit, validator_unit
+
+WATCH = "validator-watch.service"
 
 
 @dataclass(frozen=True)
@@ -14,6 +20,98 @@ class Plan:
     stop: tuple[str, ...]
     start: tuple[str, ...]
     restart: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{len(self.start)} new, {len(self.restart)} changed, {len(self.stop)} removed"
+
+
+class Systemd(Protocol):
+    """What is asked of systemd; each raises SupervisorError."""
+
+    def active(self, unit: str) -> str:
+        """Return the ActiveState of a unit."""
+
+    def start(self, unit: str) -> None:
+        """Queue the start of a unit."""
+
+    def stop(self, unit: str) -> None:
+        """Queue the stop of a unit."""
+
+    def restart(self, unit: str) -> None:
+        """Queue the restart of a unit."""
+
+    def reload(self) -> None:
+        """Run the generators and read every unit again."""
+
+
+def put_into_effect(systemd: Systemd, *, only_overrides: bool) -> str:
+    """Check the configuration and the overrides, and make what runs follow them.
+
+    With ``only_overrides`` the configuration stays the one in effect, however its file has been
+    edited since. Returns what was done; raises SupervisorError, or OSError where a disk is full.
+    """
+    with durable.locked(FILE.parent):
+        before = Applied()
+        if only_overrides:
+            before = Applied.load()
+        else:
+            with contextlib.suppress(SupervisorError):  # a damaged one is replaced
+                before = Applied.load()
+        after = _overridden(before) if only_overrides else _wanted(before)
+        # There only if the last run was interrupted; what it left undone is done now.
+        earlier = before
+        with contextlib.suppress(SupervisorError):
+            earlier = Applied.load(PREVIOUS) if PREVIOUS.exists() else before
+        run.run(["/usr/bin/systemd-sysusers", "-"], seconds=30, stdin=users(after).encode())
+        if not PREVIOUS.exists():
+            durable.write(PREVIOUS, before.text(), 0o644)
+        planned = merged(plan(before, after), plan(earlier, after))
+        _carry_out(systemd, planned, after)
+        PREVIOUS.unlink(missing_ok=True)
+    there = after.config
+    return f"{len(there.nodes)} nodes, {len(there.validators)} validators; {planned}"
+
+
+def _wanted(before: Applied) -> Applied:
+    document = config.load()
+    if document.data == {} and before.configured != config.EMPTY:
+        raise ConfigError(str(config.FILE), "is empty", "for nothing at all, write: version: 1")
+    wanted = config.read(document)
+    config.check_addresses(document, wanted)
+    idle = config.idle(document, wanted)
+    if idle:
+        journal.log(journal.NOTICE, f"understood, but no job uses it yet: {', '.join(idle)}")
+    try:
+        found = overrides.current()
+    except ConfigError as failure:
+        # They are the controller's, who has no veto over the operator's own file.
+        journal.error(failure)
+        found = before.overrides
+    kept = overrides.meaningful(wanted, found)
+    for name, override in kept.items():
+        journal.log(journal.NOTICE, f"{name}: overridden are {', '.join(override.names())}")
+    return Applied(wanted, assign_ports(wanted, before.ports), kept, document)
+
+
+def _overridden(before: Applied) -> Applied:
+    return replace(before, overrides=overrides.meaningful(before.configured, overrides.current()))
+
+
+def _carry_out(systemd: Systemd, planned: Plan, after: Applied) -> None:
+    # First: whatever happens now, the next run sees from PREVIOUS what is left to do.
+    durable.write(FILE, after.text(), 0o644)
+    for unit in planned.stop:
+        systemd.stop(unit)
+    systemd.reload()
+    # Until validator.target is started nothing else is either. What an operator has stopped stays
+    # so; what has failed may be mended by the change.
+    up = systemd.active("validator.target") == "active"
+    for unit in planned.start if up else ():
+        systemd.start(unit)
+    for unit in planned.restart:
+        state = systemd.active(unit)
+        if state not in ("inactive", "deactivating", "failed") or (up and state == "failed"):
+            systemd.restart(unit)
 
 
 def plan(before: Applied, after: Applied) -> Plan:
@@ -28,21 +126,22 @@ def plan(before: Applied, after: Applied) -> Plan:
 
 
 def merged(*plans: Plan) -> Plan:
-    """Return the plan that does what each of them does; what starts need not restart."""
+    """Return the plan that does what each of them does; what starts or stops need not restart."""
     stop = {unit for plan in plans for unit in plan.stop}
     start = {unit for plan in plans for unit in plan.start}
     restart = {unit for plan in plans for unit in plan.restart}
-    return Plan(tuple(sorted(stop)), tuple(sorted(start)), tuple(sorted(restart - start)))
+    return Plan(tuple(sorted(stop)), tuple(sorted(start)), tuple(sorted(restart - start - stop)))
 
 
 def _definitions(applied: Applied) -> dict[str, object]:
-    config = applied.config
-    found: dict[str, object] = {}
-    for node in config.nodes.values():
+    there = applied.config
+    beacons = [(v.name, set(applied.beacons(v).items())) for v in there.ethereum]
+    found: dict[str, object] = {WATCH: (there.nodes, beacons)}
+    for node in there.nodes.values():
         if node.host:
             ports = [applied.beacon_url(node, network) for network in node.beacon]
             found[tunnel_unit(node.name)] = (node, ports)
-    for validator in config.validators.values():
+    for validator in there.validators.values():
         found[validator_unit(validator.name)] = (validator, applied.beacons(validator))
     return found
 

@@ -1,6 +1,9 @@
 """The only way to write what must survive: write, fsync, rename, fsync the directory."""
 
+import contextlib
+import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -32,6 +35,21 @@ def replace(path: Path, data: bytes, mode: int = 0o644) -> None:
     temporary.write_bytes(data)
     temporary.chmod(mode)
     temporary.rename(path)
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold an exclusive flock(2) for a directory, after waiting for whoever has it.
+
+    On a file that only its owner can open: whoever may open a file may also lock it for ever.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(directory / ".lock", flags, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def sync_directory(path: Path) -> None:

@@ -2,24 +2,17 @@
 
 from pathlib import Path
 
+from validator_supervisor.applied import Applied
 from validator_supervisor.clients import CLIENTS
-from validator_supervisor.config import Applied, Node, Validator
+from validator_supervisor.nodes import Node
 from validator_supervisor.tunnel import NO_IDENTITY
+from validator_supervisor.units import tunnel_unit, validator_unit
+from validator_supervisor.validators import Ethereum, Validator, home_of
 
 UNITS = "/usr/lib/systemd/system"
 HEADER = "# Made by validator-supervisor-generator; see validator-supervisor.yaml(5).\n"
 # Where LoadCredentialEncrypted= looks (systemd.exec(5)).
 SEALED = Path("/etc/credstore.encrypted")
-
-
-def tunnel_unit(node: str) -> str:
-    """Return the name of the node's tunnel."""
-    return f"validator-tunnel@{node}.service"
-
-
-def validator_unit(name: str) -> str:
-    """Return the name of the validator's unit."""
-    return f"validator@{name}.service"
 
 
 def units(applied: Applied, sealed: Path = SEALED) -> dict[str, str]:
@@ -49,17 +42,28 @@ def _tunnel(node: Node, sealed: Path) -> str:
 
 
 def _validator(validator: Validator, tunnels: list[Node]) -> str:
-    text = "[Unit]\n"
-    # Only the tunnels it uses: a start waits for theirs, which takes a while when a node is away.
-    used = [tunnel_unit(node.name) for node in tunnels if node.name in validator.nodes]
-    if used:
-        text += f"After={' '.join(used)}\n"
-    text += f"\n[Service]\nUser={validator.user}\n"
-    if validator.kind == "ethereum":
-        text += f"TimeoutStopSec={CLIENTS[validator.release.client].stop_seconds}\n"
+    home = home_of(validator)
+    unit, service = "", f"User={validator.user}\n"
+    if isinstance(validator, Ethereum):
+        # Only the tunnels it uses: a start waits for theirs, which takes a while when a node is
+        # away.
+        used = [tunnel_unit(node.name) for node in tunnels if node.name in validator.nodes]
+        unit += f"After={' '.join(used)}\n" if used else ""
+        if validator.release.client in CLIENTS:
+            service += f"TimeoutStopSec={CLIENTS[validator.release.client].stop_seconds}\n"
+    if home:
+        unit += f"RequiresMountsFor={home}\n"
+        service += _access(home)
     if validator.environment_file:
-        text += f"EnvironmentFile={validator.environment_file}\n"
-    return text
+        service += f"EnvironmentFile={validator.environment_file}\n"
+    return (f"[Unit]\n{unit}\n" if unit else "") + f"[Service]\n{service}"
+
+
+def _access(home: str) -> str:
+    # The homes of people stay hidden, but for the one directory.
+    hidden = Path(home).is_relative_to("/home") or Path(home).is_relative_to("/root")
+    way = f"ProtectHome=tmpfs\nBindPaths={home}" if hidden else f"ReadWritePaths={home}"
+    return f"{way}\nWorkingDirectory={home}\n"
 
 
 def write(made: dict[str, str], directory: Path) -> None:

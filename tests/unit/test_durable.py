@@ -2,6 +2,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -147,3 +148,28 @@ def test_a_directory_in_the_way_is_an_error_and_stays(path: Path) -> None:
         durable.write(path, NEW)
     assert list(path.parent.iterdir()) == [path]
     assert path.is_dir()
+
+
+def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    def second() -> None:
+        with durable.locked(tmp_path):
+            order.append("second")
+
+    with durable.locked(tmp_path):
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        waiting.join(0.1)
+        order.append("first")
+    waiting.join(5)
+    assert order == ["first", "second"]
+
+
+def test_a_lock_is_given_up_by_who_fails(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), durable.locked(tmp_path):
+        raise KeyError
+    with durable.locked(tmp_path):
+        pass
+    with pytest.raises(OSError, match="No such"), durable.locked(tmp_path / "none"):
+        pass

@@ -1,16 +1,21 @@
-import json
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from validator_supervisor import config, generator
-from validator_supervisor.config import Applied
+from validator_supervisor.applied import Applied, assign_ports
+from validator_supervisor.clients import CLIENTS as ADAPTERS
 from validator_supervisor.document import from_plain, parse
 from validator_supervisor.errors import ConfigError
+from validator_supervisor.overrides import Override
+from validator_supervisor.validators import CLIENTS
 
 DROP_IN = "50-config.conf"
 
@@ -30,7 +35,13 @@ def test_units_of_the_example(example: Applied, tmp_path: Path) -> None:
         "validator.target.wants/validator@main.service": f"{units}/validator@.service",
         # It is disabled: nothing starts it, and it can be started.
         # And it uses no node: it waits for none.
-        "validator@other.service.d/50-config.conf": header + "[Unit]\n\n[Service]\nUser=somebody\n",
+        # What is below /home is all of /home that it sees.
+        "validator@other.service.d/50-config.conf": header
+        + "[Unit]\nRequiresMountsFor=/home/somebody/foo\n\n[Service]\nUser=somebody\n"
+        "ProtectHome=tmpfs\nBindPaths=/home/somebody/foo\nWorkingDirectory=/home/somebody/foo\n",
+        "validator@hub.service.d/50-config.conf": header
+        + "[Unit]\nRequiresMountsFor=/data/hub\n\n[Service]\nUser=validator_hub\n"
+        "ReadWritePaths=/data/hub\nWorkingDirectory=/data/hub\n",
     }
 
 
@@ -68,45 +79,173 @@ def test_written_units_are_files_and_links(example: Applied, tmp_path: Path) -> 
     assert "User=validator_main\n" in drop_in.read_text()
 
 
-HOSTILE = st.text(alphabet="a/\n\r\0%= ;\\\"'$\x85\u2028", min_size=1)
+HOSTILE = [
+    "/a\nUser=root", "a b", "/a b", "../x", "/a%i", "-/a", "/a:/b", "/a\\x20b", "'/a'", '"/a"',
+    "/a;b", "+/bin/x", "validator-state", "/x\u2028User=root", "@x", "!x", "~x", "/a,b", "${x}",
+    "a\nUser=root", "a%i", "a@b", "/a\\", "", " ", "/", "x" * 300,
+]  # fmt: skip
+PLACES = [
+    ("nodes", "helsinki", "host"),
+    ("nodes", "helsinki", "identity"),
+    ("nodes", "helsinki", "user"),
+    ("nodes", "helsinki", "loki"),
+    ("nodes", "helsinki", "backups"),
+    ("validators", "main", "user"),
+    ("validators", "main", "environment_file"),
+    ("validators", "main", "graffiti"),
+    ("validators", "main", "release"),
+    ("validators", "other", "user"),
+    ("validators", "other", "home"),
+    ("validators", "other", "environment_file"),
+    ("validators", "hub", "home"),
+    ("validators", "hub", "daemon"),
+    ("validators", "hub", "user"),
+    ("validators", "hub", "environment_file"),
+]
+PATH = r"(/[A-Za-z0-9._+@-]+)+"
+NAME = r"[a-z0-9][a-z0-9_-]{0,19}"
+LINE = re.compile(
+    rf"""
+      \[Unit\] | \[Service\] |
+      | After=validator-tunnel@{NAME}\.service(\ validator-tunnel@{NAME}\.service)*
+      | RequiresMountsFor={PATH}
+      | User=[a-z_][a-z0-9_-]{{0,30}}
+      | TimeoutStopSec=[0-9]+
+      | ProtectHome=tmpfs
+      | (BindPaths|ReadWritePaths|WorkingDirectory|EnvironmentFile)={PATH}
+      | (LoadCredential|LoadCredentialEncrypted)=identity:validator-tunnel\.{NAME}
+      | SetCredential=identity:none
+    """,
+    re.VERBOSE,
+)
+FILE = re.compile(
+    rf"validator(-tunnel)?@{NAME}\.service\.d/50-config\.conf"
+    rf"|validator\.target\.wants/validator(-tunnel)?@{NAME}\.service"
+)
 
 
-# Half of the words and names are good, so that there are units to look at.
-@given(data=st.data())
-def test_no_value_puts_a_line_into_a_unit(text: str, data: st.DataObject) -> None:
-    plain = parse(text.encode(), "config.yaml").plain()
-    places = [
-        ("nodes", "helsinki", "host"),
-        ("nodes", "helsinki", "identity"),
-        ("nodes", "helsinki", "user"),
-        ("validators", "main", "user"),
-        ("validators", "main", "environment_file"),
-        ("validators", "main", "graffiti"),
-        ("validators", "other", "user"),
-    ]
-    one, two, three = data.draw(st.sampled_from(places))
-    word = data.draw(st.sampled_from(["a", "/a", "-"]) | HOSTILE)
-    plain[one][two][three] = word  # type: ignore[index]
-    bad = st.sampled_from(["x\nUser=root", "a b", "../x", "a%i"])
-    name = data.draw(st.just("main") | bad)
-    validators = plain["validators"]  # type: ignore[index]
-    validators[name] = validators.pop("main")
-    try:
-        read = config.read(from_plain(json.loads(json.dumps(plain)), "config.yaml"))
-    except ConfigError:
-        return
-    made = generator.units(Applied(read, config.assign_ports(read, {})))
-    keys = {"After", "User", "TimeoutStopSec", "EnvironmentFile"}
-    keys |= {"LoadCredential", "SetCredential"}
+def is_plain(made: dict[str, str]) -> None:
     for path, content in made.items():
-        assert path.count("/") == 1
-        assert ".." not in path
-        assert "\n" not in path
+        assert FILE.fullmatch(path), path
         if path.endswith(DROP_IN):
-            for line in content.removeprefix(generator.HEADER).split("\n"):
-                assert line in ("", "[Unit]", "[Service]") or line.split("=")[0] in keys
-                assert line.isprintable()
-                assert not set(line) & set("%\\\"'$;")
+            assert content.startswith(generator.HEADER)
+            assert content.endswith("\n")
+            lines = content.removeprefix(generator.HEADER).split("\n")
+            for line in lines:
+                assert LINE.fullmatch(line), line
+            assert lines.count("[Service]") == 1
+            assert lines.count("[Unit]") <= 1
+        else:
+            assert re.fullmatch(rf"{generator.UNITS}/validator(-tunnel)?@\.service", content)
+
+
+def test_units_of_the_examples_are_plain(example: Applied, tmp_path: Path) -> None:
+    is_plain(generator.units(example, tmp_path))
+    (tmp_path / "validator-tunnel.key-1").touch()
+    is_plain(generator.units(example, tmp_path))
+
+
+def put(text: str, place: tuple[str, ...], word: str) -> Applied | None:
+    """Return what is applied with another word at a place, or None where it is refused."""
+    plain: Any = parse(text.encode(), "config.yaml").plain()
+    one, two, *rest = place
+    if rest:
+        plain[one][two][rest[0]] = word
+    else:
+        plain[one][word] = plain[one].pop(two)
+        if one == "nodes":
+            plain["validators"]["main"]["nodes"] = [word]
+    try:
+        read = config.read(from_plain(plain, "config.yaml"))
+    except ConfigError:
+        return None
+    return Applied(read, assign_ports(read, {}))
+
+
+RENAMED = [("validators", "main"), ("validators", "hub"), ("nodes", "helsinki")]
+
+
+@pytest.mark.parametrize("place", [*PLACES, *RENAMED], ids=".".join)
+def test_no_hostile_word_puts_a_line_into_a_unit(text: str, place: tuple[str, ...]) -> None:
+    for word in HOSTILE:
+        applied = put(text, place, word)
+        if applied:
+            is_plain(generator.units(applied))
+
+
+@pytest.mark.parametrize("place", [*PLACES, *RENAMED], ids=".".join)
+def test_a_good_word_at_each_place_is_accepted(text: str, place: tuple[str, ...]) -> None:
+    # Else the tests beside this one look at nothing.
+    if place[-1] == "release":
+        return
+    applied = put(text, place, {"loki": "a:1"}.get(place[-1], "/data/x")) or put(text, place, "x-1")
+    assert applied
+    is_plain(generator.units(applied))
+
+
+@given(
+    place=st.sampled_from([*PLACES, *RENAMED]),
+    word=st.text(max_size=6) | st.text("a/\n\r\0%= ;\\\"'$\x85\u2028@.-_", max_size=6),
+    start=st.sampled_from(["", "/", "/a", "a"]),
+)
+def test_no_value_puts_a_line_into_a_unit(
+    text: str, place: tuple[str, ...], word: str, start: str
+) -> None:
+    applied = put(text, place, start + word)
+    if applied:
+        is_plain(generator.units(applied))
+
+
+@pytest.mark.parametrize(
+    ("home", "access"),
+    [
+        ("/data/hub", ["ReadWritePaths=/data/hub"]),
+        ("/homes/x", ["ReadWritePaths=/homes/x"]),
+        ("/rooted", ["ReadWritePaths=/rooted"]),
+        ("/home/x", ["ProtectHome=tmpfs", "BindPaths=/home/x"]),
+        ("/home/x/y", ["ProtectHome=tmpfs", "BindPaths=/home/x/y"]),
+        ("/root/x", ["ProtectHome=tmpfs", "BindPaths=/root/x"]),
+    ],
+)
+@pytest.mark.parametrize("kind", ["kind: command, command: [/x]",
+    "kind: cosmos, daemon: d, key: {source: credential, credential: c}"], ids=["command", "cosmos"],
+)  # fmt: skip
+def test_access_to_a_home(
+    make: Callable[[str], Applied], kind: str, home: str, access: list[str]
+) -> None:
+    applied = make(f"version: 1\nvalidators: {{v: {{{kind}, home: {home}}}}}\n")
+    lines = generator.units(applied)[f"validator@v.service.d/{DROP_IN}"].splitlines()
+    assert lines[1:] == [
+        "[Unit]", f"RequiresMountsFor={home}", "", "[Service]", "User=validator_v", *access,
+        f"WorkingDirectory={home}",
+    ]  # fmt: skip
+
+
+def test_without_a_home_there_is_nothing_of_one(make: Callable[[str], Applied]) -> None:
+    applied = make("version: 1\nvalidators: {v: {kind: command, command: [/x]}}\n")
+    assert generator.units(applied)[f"validator@v.service.d/{DROP_IN}"] == (
+        generator.HEADER + "[Service]\nUser=validator_v\n"
+    )
+
+
+def test_clients_without_an_adapter_have_units_too(make: Callable[[str], Applied]) -> None:
+    # Their start says what is missing; a generator has nobody to tell.
+    for client in CLIENTS:
+        applied = make(
+            "version: 1\nnodes: {l: {beacon: 'a:1'}}\n"
+            "validators: {v: {kind: ethereum, network: hoodi, "
+            f"fee_recipient: '0x{'0' * 40}', release: {{client: {client}, binary: /x}}}}}}\n"
+        )
+        content = generator.units(applied)[f"validator@v.service.d/{DROP_IN}"]
+        assert ("TimeoutStopSec=" in content) is (client in ADAPTERS)
+        is_plain(generator.units(applied))
+
+
+def test_overrides_decide_what_starts(example: Applied) -> None:
+    given = {"main": Override(enabled=False), "hub": Override(enabled=True)}
+    made = generator.units(replace(example, overrides=given))
+    wanted = [path for path in made if path.startswith("validator.target.wants/validator@")]
+    assert wanted == ["validator.target.wants/validator@hub.service"]
 
 
 def test_helper_writes_what_is_applied(
@@ -116,7 +255,7 @@ def test_helper_writes_what_is_applied(
     example: Applied,
 ) -> None:
     module = helper("validator-supervisor-generator")
-    monkeypatch.setattr(config, "applied", lambda: example)
+    monkeypatch.setattr(Applied, "load", lambda: example)
     assert module.main(tmp_path) == 0
     assert (tmp_path / "validator@main.service.d" / DROP_IN).exists()
 
@@ -130,8 +269,8 @@ def test_helper_stays_silent_about_what_is_damaged(
     module = helper("validator-supervisor-generator")
     damaged = tmp_path / ".applied"
     damaged.write_text("{")
-    read = config.applied
-    monkeypatch.setattr(config, "applied", lambda: read(damaged))
+    load = Applied.load
+    monkeypatch.setattr(Applied, "load", lambda: load(damaged))
     assert module.main(tmp_path / "units") == 1
     assert not (tmp_path / "units").exists()
     assert capfd.readouterr() == ("", "")
@@ -144,6 +283,6 @@ def test_helper_survives_a_full_disk(
     example: Applied,
 ) -> None:
     module = helper("validator-supervisor-generator")
-    monkeypatch.setattr(config, "applied", lambda: example)
+    monkeypatch.setattr(Applied, "load", lambda: example)
     (tmp_path / "file").touch()
     assert module.main(tmp_path / "file") == 1

@@ -4,38 +4,26 @@ A beacon node is not trusted: every answer has a limit in size and time, and is 
 """
 
 import contextlib
-import http.client
 import json
-import socket
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
+from validator_supervisor.connection import Server
 from validator_supervisor.document import Value, from_plain
 from validator_supervisor.errors import TEMPORARY, SupervisorError
 from validator_supervisor.journal import printable
+from validator_supervisor.networks import Chain
 
 SECONDS = 5.0  # one request, all of it: half of the time between two looks
-SIZE_MAX = 4 << 20  # 64 validators or a whole specification are under 100 kB
+# 64 validators or a whole specification are under 100 kB. As objects of ours an answer can take
+# a hundred times as much memory as it is long.
+SIZE_MAX = 1 << 17
 BATCH = 64  # keys in one GET: some servers refuse longer lines
+POSTED = 1024  # validators in one POST: 40 kB
 # The code of the error when the server does not know an address or method.
 NOT_OFFERED = "NotOffered"
 MAX_UINT64 = (1 << 64) - 1
-
-
-@dataclass(frozen=True)
-class Chain:
-    """What a beacon node says of its chain; time in Unix seconds."""
-
-    network: str
-    genesis_time: int
-    seconds_per_slot: int
-    slots_per_epoch: int
-
-    def slot(self, now: float) -> int:
-        """Return the slot at ``now``."""
-        return max(0, int(now - self.genesis_time) // self.seconds_per_slot)
+ROOT = r"0x[0-9a-fA-F]{64}"
 
 
 @dataclass(frozen=True)
@@ -45,13 +33,18 @@ class Syncing:
     head_slot: int
     is_syncing: bool
     is_optimistic: bool
+    el_offline: bool
 
 
 class Beacon:
-    """One beacon node; raises SupervisorError ``BeaconFailed`` or ``NotOffered`` (temporary)."""
+    """One beacon node, kept connected; several threads may ask it at the same time.
+
+    Raises SupervisorError ``BeaconFailed`` or ``NotOffered`` (temporary).
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._server = Server(url, SECONDS, SIZE_MAX)
 
     def chain(self) -> Chain:
         """GET /eth/v1/config/spec and /eth/v1/beacon/genesis."""
@@ -64,6 +57,7 @@ class Beacon:
                 _number(genesis["genesis_time"]),
                 max(1, _number(spec["SECONDS_PER_SLOT"])),
                 max(1, _number(spec["SLOTS_PER_EPOCH"])),
+                genesis["genesis_validators_root"].string(ROOT, "a root").lower(),
             )
 
     def syncing(self) -> Syncing:
@@ -71,12 +65,19 @@ class Beacon:
         data = self._data("GET", "/eth/v1/node/syncing")
         with self._checked():
             keys = data.mapping()
-            optimistic = keys.get("is_optimistic")
             return Syncing(
                 _number(keys["head_slot"]),
                 keys["is_syncing"].boolean(),
-                optimistic.boolean() if optimistic else False,
+                # Both are younger than the rest, and not everybody says them.
+                "is_optimistic" in keys and keys["is_optimistic"].boolean(),
+                "el_offline" in keys and keys["el_offline"].boolean(),
             )
+
+    def peers(self) -> int:
+        """GET /eth/v1/node/peer_count: how many are connected."""
+        data = self._data("GET", "/eth/v1/node/peer_count")
+        with self._checked():
+            return _number(data.mapping()["connected"])
 
     def indices(self, public_keys: Sequence[str]) -> list[int]:
         """GET /eth/v1/beacon/states/head/validators: the index of each key the chain knows."""
@@ -90,10 +91,14 @@ class Beacon:
         return found
 
     def live(self, epoch: int, indices: Sequence[int]) -> int:
-        """How many of the validators were seen to sign in an epoch.
+        """How many of the validators were seen to sign in an epoch."""
+        starts = range(0, len(indices), POSTED)
+        return sum(self._live_of(epoch, indices[start : start + POSTED]) for start in starts)
 
-        POST /eth/v1/validator/liveness/{epoch}, or its first form, GET with the indices as
-        parameters, where the server does not offer it.
+    def _live_of(self, epoch: int, indices: Sequence[int]) -> int:
+        """POST /eth/v1/validator/liveness/{epoch}.
+
+        Or its first form, GET with the indices as parameters, where that is not offered.
         """
         body = json.dumps([str(index) for index in indices]).encode()
         try:
@@ -116,10 +121,16 @@ class Beacon:
             return min(asked, sum(item.mapping()["is_live"].boolean() for item in data.items()))
 
     def _data(self, method: str, path: str, body: bytes | None = None) -> Value:
-        raw = request(self.url, method, path, body)
+        try:
+            answer = self._server.request(method, path, body)
+        except SupervisorError as failure:
+            raise _failed(failure.message) from None
+        if not 200 <= answer.status < 300:
+            code = NOT_OFFERED if answer.status in (404, 405) else "BeaconFailed"
+            raise SupervisorError(code, f"HTTP status {answer.status}", exit_status=TEMPORARY)
         with self._checked():
-            answer = from_plain(json.loads(raw, parse_float=str), self.url)
-            return answer.mapping()["data"]
+            found = from_plain(json.loads(answer.content, parse_float=str), self.url)
+            return found.mapping()["data"]
 
     @contextlib.contextmanager
     def _checked(self) -> Iterator[None]:
@@ -139,47 +150,3 @@ def _number(value: Value) -> int:
     if number > MAX_UINT64:
         raise value.error("expected a number below 2^64")
     return number
-
-
-def request(url: str, method: str, path: str, body: bytes | None) -> bytes:
-    """Return the body of a 2xx answer. Raises SupervisorError as ``Beacon`` does."""
-    headers = {"Accept": "application/json", "Connection": "close"}
-    if body is not None:
-        headers["Content-Type"] = "application/json"
-    try:
-        parts = urlsplit(url)
-        secure = parts.scheme == "https"
-        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        connection = kind(parts.hostname or "", parts.port, timeout=SECONDS)
-        with contextlib.closing(connection):
-            connection.connect()
-            with _deadline(connection.sock):
-                connection.request(method, parts.path + path, body, headers)
-                answer = connection.getresponse()
-                content = answer.read(SIZE_MAX + 1)
-    # ValueError: a name that IDNA cannot encode.
-    except (OSError, ValueError, http.client.HTTPException) as failure:
-        words = getattr(failure, "strerror", None) or str(failure) or type(failure).__name__
-        raise _failed(words) from None
-    if len(content) > SIZE_MAX:
-        raise _failed("answer is too long")
-    if not 200 <= answer.status < 300:
-        code = NOT_OFFERED if answer.status in (404, 405) else "BeaconFailed"
-        raise SupervisorError(code, f"HTTP status {answer.status}", exit_status=TEMPORARY)
-    return content
-
-
-@contextlib.contextmanager
-def _deadline(connected: socket.socket) -> Iterator[None]:
-    """Cut the connection after SECONDS, however slowly the other side still talks."""
-
-    def cut() -> None:
-        with contextlib.suppress(OSError):
-            connected.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(SECONDS, cut)
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()

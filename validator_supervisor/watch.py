@@ -4,21 +4,34 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from validator_supervisor.beacon import Chain, Syncing
-from validator_supervisor.config import ANY, Applied
+from validator_supervisor.applied import Applied
 from validator_supervisor.document import Value, read_json
 from validator_supervisor.errors import SupervisorError
-from validator_supervisor.networks import NETWORKS
+from validator_supervisor.networks import DEVELOPMENT, NETWORKS, Chain
+from validator_supervisor.nodes import ANY
+
+if TYPE_CHECKING:  # the controller reads results, and needs no HTTP for it
+    from validator_supervisor.beacon import Syncing
 
 RESULTS = Path("/run/validator-watch/results.json")
 # Seconds between two looks at a healthy node, and at one whose return somebody waits for.
 HEALTHY_SECONDS, UNHEALTHY_SECONDS = 10.0, 2.0
+# Seconds between two questions about what hardly ever changes: the chain and the peers.
+RARE_SECONDS = 60.0
 # A node that fails this often in a row is no longer healthy.
 FAILURES = 3
 # A head this many slots behind the clock is too old to attest on: one slot is normal (the block
 # of this slot is on its way), a second is a missed proposal.
 SLOTS_BEHIND = 8
+# A validator is looked at this often in an epoch, within these seconds: it attests once in each.
+LIVENESS_LOOKS = 8
+LIVENESS_SECONDS = (5.0, 60.0)
+# The number of peers where a server does not say it.
+UNKNOWN = -1
+# D-Bus gives the number of peers, and of keys, 32 bits.
+PEERS_MAX = KEYS_MAX = (1 << 32) - 1
 
 
 @dataclass(frozen=True)
@@ -32,11 +45,12 @@ class Reading:
     latency_usec: int = 0
     head_slot: int = 0
     failures: int = 0
+    peers: int = 0
 
 
 @dataclass(frozen=True)
 class Attesting:
-    """In the newest epoch in which any did, how many of a validator's keys were seen to sign."""
+    """How many of a validator's keys were seen to sign in the last epoch, or else in this one."""
 
     epoch: int = 0
     live: int = 0
@@ -52,28 +66,55 @@ class Target:
 
 
 def targets(applied: Applied) -> list[Target]:
-    """Return every configured beacon node once."""
+    """Return every configured beacon node once.
+
+    A URL that is configured without a network has that of the validators that use it.
+    """
     found: dict[str, str] = {}
     for node in applied.config.nodes.values():
         for network in node.beacon:
-            found.setdefault(applied.beacon_url(node, network), network)
-    for validator in applied.config.validators.values():
+            url = applied.beacon_url(node, network)
+            found[url] = found.get(url) or network
+    for validator in applied.config.ethereum:
         for url in applied.beacons(validator).values():
             if found.get(url) == ANY:
                 found[url] = validator.network
     return [Target(url, network) for url, network in found.items()]
 
 
-def problem_of(target: Target, chain: Chain, syncing: Syncing, now: float) -> str:
-    """Return why a node that answers cannot be used at ``now`` (Unix seconds), or ``""``."""
-    expected = NETWORKS.get(target.network)
-    if expected and chain.network != expected:
-        return f"is on network {chain.network}, not {expected}"
+def clock(target: Target, chain: Chain) -> Chain:
+    """Return the chain whose times count: ours, or the node's where we know none."""
+    known = NETWORKS.get(target.network, DEVELOPMENT)
+    return known if known.genesis_time else chain
+
+
+def liveness_seconds(chain: Chain) -> float:
+    """Return the seconds between two looks at a validator."""
+    low, high = LIVENESS_SECONDS
+    # Whole numbers, which a node may say of any size, until they are small.
+    epoch = min(chain.seconds_per_slot * chain.slots_per_epoch, int(high) * LIVENESS_LOOKS)
+    return max(low, epoch / LIVENESS_LOOKS)
+
+
+def problem_of(target: Target, chain: Chain, syncing: "Syncing", peers: int, now: float) -> str:
+    """Return why a node that answers cannot be used at ``now`` (Unix seconds), or ``""``.
+
+    ``chain`` is what the node says of its own. The cause comes before what follows of it.
+    """
+    elsewhere = _elsewhere(target, chain)
+    if elsewhere:
+        return f"is on another chain: {elsewhere}"
+    slot = clock(target, chain).slot(now)
+    # A development chain may be one node alone.
+    if peers == 0 and NETWORKS.get(target.network, DEVELOPMENT) != DEVELOPMENT:
+        return "has no peers"
+    if syncing.el_offline:
+        return "its execution client is offline"
     if syncing.is_syncing:
-        return f"is synchronising, at slot {syncing.head_slot} of {chain.slot(now)}"
+        return f"is synchronising, at slot {syncing.head_slot} of {slot}"
     if syncing.is_optimistic:
         return "is optimistic: its execution client has not verified the head"
-    behind = chain.slot(now) - syncing.head_slot
+    behind = slot - syncing.head_slot
     if behind > SLOTS_BEHIND:
         return f"head is {behind} slots behind the clock"
     if behind < -1:
@@ -81,12 +122,31 @@ def problem_of(target: Target, chain: Chain, syncing: Syncing, now: float) -> st
     return ""
 
 
-def advance(before: Reading, problem: str, latency: float, head_slot: int, now: float) -> Reading:
+def _elsewhere(target: Target, chain: Chain) -> str:
+    known = NETWORKS.get(target.network, DEVELOPMENT)
+    if known == DEVELOPMENT:
+        public = {n for n, c in NETWORKS.items()
+                  if c.genesis_validators_root == chain.genesis_validators_root}  # fmt: skip
+        return f"it is {', '.join(public)}" if target.network == "dev" and public else ""
+    for name, said, expected in (
+        ("CONFIG_NAME", chain.network, known.network),
+        ("genesis_time", chain.genesis_time, known.genesis_time),
+        ("genesis_validators_root", chain.genesis_validators_root, known.genesis_validators_root),
+    ):
+        if said != expected:
+            return f"{name} is {said}, not {expected}"
+    return ""
+
+
+def advance(
+    before: Reading, problem: str, latency: float, head_slot: int, now: float, peers: int = UNKNOWN
+) -> Reading:
     """Return what is known after one more look, which took ``latency`` seconds."""
     usec = int(now * 1_000_000)
     if not problem:
         since = before.since_usec if before.healthy else usec
-        return Reading(before.url, True, "", since, int(latency * 1e6), head_slot)
+        count = min(max(0, peers), PEERS_MAX)
+        return Reading(before.url, True, "", since, int(latency * 1e6), head_slot, 0, count)
     failures = before.failures + 1
     if before.healthy and failures < FAILURES:
         return replace(before, failures=failures, problem=problem)
@@ -125,6 +185,7 @@ def _reading(item: Mapping[str, Value]) -> Reading:
         _count(item["latency_usec"]),
         _count(item["head_slot"]),
         _count(item["failures"]),
+        _count(item["peers"], PEERS_MAX),
     )
 
 
@@ -142,6 +203,5 @@ def attesting(path: Path = RESULTS) -> dict[str, Attesting]:
 
 
 def _attesting(item: Mapping[str, Value]) -> Attesting:
-    # D-Bus gives the number of keys 32 bits.
-    keys = (1 << 32) - 1
-    return Attesting(_count(item["epoch"]), _count(item["live"], keys), _count(item["keys"], keys))
+    live, keys = _count(item["live"], KEYS_MAX), _count(item["keys"], KEYS_MAX)
+    return Attesting(_count(item["epoch"]), live, keys)

@@ -1,19 +1,37 @@
 """The rounds of validator-watch.service: asks beacon nodes, remembers what they said."""
 
 import time
-from concurrent.futures import Executor, Future, wait
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from validator_supervisor import journal, watch
-from validator_supervisor.beacon import Beacon, Chain
-from validator_supervisor.config import Applied, Validator
+from validator_supervisor.applied import Applied
+from validator_supervisor.beacon import NOT_OFFERED, Beacon
 from validator_supervisor.document import read_json
 from validator_supervisor.errors import SupervisorError
+from validator_supervisor.networks import Chain
+from validator_supervisor.validators import Ethereum
 from validator_supervisor.watch import Attesting, Reading, Target
 
 RUNTIME = Path("/run/validator")
 PUBLIC_KEY = r"0x[0-9a-f]{96}"
+# What is due this soon is looked at now, and what is seen this soon after the first is taken in
+# with it: one wake-up and one file of results instead of several.
+TOGETHER_SECONDS, GATHER_SECONDS = 1.0, 0.2
+
+Seen = Reading | Attesting | None
+
+
+@dataclass(frozen=True)
+class Rare:
+    """What hardly ever changes of a beacon node, and when it was asked (monotonic clock)."""
+
+    asked: float
+    chain: Chain
+    peers: int
 
 
 class Watcher:
@@ -24,12 +42,17 @@ class Watcher:
         self.targets = watch.targets(applied)
         self.readings = {t.url: Reading(t.url) for t in self.targets}
         self.attesting: dict[str, Attesting] = {}
+        self._beacons = {t.url: Beacon(t.url) for t in self.targets}
+        self._rare: dict[str, Rare] = {}
+        # The chain of each node that has answered, with the times that count.
         self._chains: dict[str, Chain] = {}
         # By validator: the keys that were asked for, and their indices once all are known.
         self._indices: dict[str, tuple[tuple[str, ...], list[int]]] = {}
         self._next: dict[str, float] = {}
+        # By validator: the node that was asked last.
+        self._asked: dict[str, str] = {}
         # A URL holds a colon, a validator's name does not.
-        self._pending: dict[str, Future[Reading] | Future[Attesting | None]] = {}
+        self._pending: dict[str, Future[Seen]] = {}
         # What was last logged of a validator whose liveness cannot be seen.
         self._logged: dict[str, str] = {}
 
@@ -38,32 +61,52 @@ class Watcher:
 
         Nothing waits for a slow node: each node and each validator is looked at by itself.
         """
-        now = time.monotonic()
-        for target in self.targets:
-            if self._next.get(target.url, 0) <= now and target.url not in self._pending:
-                self._pending[target.url] = pool.submit(self._observe, target)
-        for validator in self.applied.config.validators.values():
-            name = validator.name
-            if validator.kind != "ethereum" or name in self._pending:
-                continue
-            if not self._healthy(validator):
-                self.attesting.pop(name, None)
-            elif self._next.get(name, 0) <= now:
-                self._next[name] = now + watch.HEALTHY_SECONDS / 2
-                self._pending[name] = pool.submit(self._look_at_validator, validator)
+        soon = time.monotonic() + TOGETHER_SECONDS
+        for due, key, look in list(self._idle()):
+            if due <= soon:
+                self._pending[key] = pool.submit(look)
 
-    def settle(self, seconds: float | None) -> None:
-        """Take in what has been seen, waiting at most ``seconds`` for all of it."""
-        pending: list[Future[Reading] | Future[Attesting | None]] = list(self._pending.values())
-        wait(pending, timeout=seconds)  # type: ignore[misc]  # it takes futures of one type
+    def settle(self, longest: float) -> None:
+        """Wait until something has been seen or is due, at most ``longest`` seconds; take it in."""
+        now = time.monotonic()
+        end = min([due for due, _, _ in self._idle()] + [now + longest])
+        seconds = max(0.0, end - now)
+        if self._pending:
+            wait(self._pending.values(), seconds, FIRST_COMPLETED)
+            wait(self._pending.values(), min(seconds, GATHER_SECONDS))
+        else:
+            time.sleep(seconds)
+        now = time.monotonic()
         for key in [key for key, future in self._pending.items() if future.done()]:
-            seen = self._pending.pop(key).result()
-            if isinstance(seen, Reading):
-                self._note(key, seen)
-            elif seen:
-                self.attesting[key] = seen
-            else:
-                self.attesting.pop(key, None)
+            self._take_in(key, self._pending.pop(key).result(), now)
+
+    def _idle(self) -> Iterator[tuple[float, str, Callable[[], Seen]]]:
+        """Yield what is not being looked at, but could be, and when it is due."""
+        for target in self.targets:
+            if target.url not in self._pending:
+                yield self._next.get(target.url, 0.0), target.url, partial(self._observe, target)
+        for validator in self.applied.config.ethereum:
+            name = validator.name
+            if name in self._pending:
+                continue
+            healthy = self._healthy(validator)
+            if healthy:
+                # Another node than before may know more: it is asked at once.
+                again = self._asked.get(name) == healthy[0]
+                due = self._next.get(name, 0.0) if again else 0.0
+                yield due, name, partial(self._look_at_validator, validator, healthy[0])
+
+    def _take_in(self, key: str, seen: Seen, now: float) -> None:
+        if isinstance(seen, Reading):
+            self._note(key, seen, now)
+            return
+        pause = watch.liveness_seconds(self._chains[self._asked[key]])
+        self._next[key] = now + pause
+        if seen:
+            self.attesting[key] = seen
+        else:
+            self.attesting.pop(key, None)
+        self._forget_attesting()
 
     @property
     def complete(self) -> bool:
@@ -79,48 +122,65 @@ class Watcher:
         parts += [f"{r.url}: {r.problem}" for r in self.readings.values() if not r.healthy]
         return "; ".join(parts)
 
-    def _note(self, url: str, reading: Reading) -> None:
+    def _note(self, url: str, reading: Reading, now: float) -> None:
         before = self.readings[url]
         self.readings[url] = reading
         pause = watch.HEALTHY_SECONDS if reading.healthy else watch.UNHEALTHY_SECONDS
-        self._next[url] = time.monotonic() + pause
+        self._next[url] = now + pause
         if reading.healthy and not before.healthy:
             journal.log(journal.NOTICE, f"{url} is healthy")
         elif before.healthy and not reading.healthy:
             journal.log(journal.WARNING, f"{url}: {reading.problem}")
+            self._forget_attesting()
+
+    def _forget_attesting(self) -> None:
+        """Forget what was seen of the validators that have no healthy node any more."""
+        for validator in self.applied.config.ethereum:
+            if validator.name in self.attesting and not self._healthy(validator):
+                del self.attesting[validator.name]
+                self._next[validator.name] = 0.0
 
     def _observe(self, target: Target) -> Reading:
-        beacon = Beacon(target.url)
         before = self.readings[target.url]
         started = time.monotonic()
         try:
-            syncing = beacon.syncing()
+            syncing = self._beacons[target.url].syncing()
             latency = time.monotonic() - started
-            chain = self._chains.get(target.url)
-            if not chain or not before.healthy:
-                # Asked again after each trouble: what answers there may be another node now.
-                chain = self._chains[target.url] = beacon.chain()
-            problem = watch.problem_of(target, chain, syncing, time.time())
+            rare = self._rare_of(target, before)
+            problem = watch.problem_of(target, rare.chain, syncing, rare.peers, time.time())
         except SupervisorError as failure:
             return watch.advance(before, failure.message, 0, 0, time.time())
-        return watch.advance(before, problem, latency, syncing.head_slot, time.time())
+        return watch.advance(before, problem, latency, syncing.head_slot, time.time(), rare.peers)
 
-    def _look_at_validator(self, validator: Validator) -> Attesting | None:
-        """Ask the first healthy node which keys were seen to sign in this and the last epoch."""
+    def _rare_of(self, target: Target, before: Reading) -> Rare:
+        rare = self._rare.get(target.url)
+        now = time.monotonic()
+        # Asked again after each trouble: what answers there may be another node now.
+        if not rare or before.problem or now - rare.asked >= watch.RARE_SECONDS:
+            beacon = self._beacons[target.url]
+            rare = Rare(now, beacon.chain(), _peers(beacon))
+            self._rare[target.url] = rare
+            self._chains[target.url] = watch.clock(target, rare.chain)
+        return rare
+
+    def _look_at_validator(self, validator: Ethereum, url: str) -> Attesting | None:
+        """Ask a node which keys were seen to sign in this and the last epoch."""
+        self._asked[validator.name] = url
         known = self._running(validator)
-        urls = self._healthy(validator)
-        if not known or not urls:
+        if not known:
             return None
-        beacon, chain = Beacon(urls[0]), self._chains[urls[0]]
+        beacon, chain = self._beacons[url], self._chains[url]
         epoch = chain.slot(time.time()) // chain.slots_per_epoch
         before = self.attesting.get(validator.name, Attesting(keys=len(known)))
         try:
             indices = self._indices_of(validator.name, known, beacon)
-            # Not from what was seen before: another node's clock may have been ahead.
-            for asked in range(max(0, epoch - 1) if before.epoch != epoch else epoch, epoch + 1):
+            # Each key attests once in an epoch, and the last one is complete: this one counts only
+            # while nothing was seen in that.
+            for asked in dict.fromkeys((max(0, epoch - 1), epoch)):
                 live = beacon.live(asked, indices) if indices else 0
                 if live:
                     before = Attesting(asked, live, len(known))
+                    break
         except SupervisorError as failure:
             if self._logged.get(validator.name) != failure.message:
                 self._logged[validator.name] = failure.message
@@ -129,7 +189,7 @@ class Watcher:
             self._logged.pop(validator.name, None)
         return replace(before, keys=len(known))
 
-    def _healthy(self, validator: Validator) -> list[str]:
+    def _healthy(self, validator: Ethereum) -> list[str]:
         urls = self.applied.beacons(validator).values()
         return [url for url in urls if self.readings[url].healthy]
 
@@ -142,10 +202,19 @@ class Watcher:
                 self._indices[name] = (known, indices)
         return indices
 
-    def _running(self, validator: Validator) -> tuple[str, ...]:
+    def _running(self, validator: Ethereum) -> tuple[str, ...]:
         """Return the public keys of a validator that runs; its file is not trusted."""
         try:
             stored = read_json(RUNTIME / validator.name / "run.json").mapping()["public_keys"]
             return tuple(key.string(PUBLIC_KEY, "a public key") for key in stored.items())
         except (KeyError, SupervisorError):
             return ()
+
+
+def _peers(beacon: Beacon) -> int:
+    try:
+        return beacon.peers()
+    except SupervisorError as failure:
+        if failure.code != NOT_OFFERED:
+            raise
+        return watch.UNKNOWN

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from validator_supervisor import beacon
-from validator_supervisor.beacon import BATCH, NOT_OFFERED, Beacon, Chain, Syncing
+from validator_supervisor.beacon import BATCH, NOT_OFFERED, POSTED, Beacon, Syncing
 from validator_supervisor.errors import TEMPORARY, SupervisorError
+from validator_supervisor.networks import Chain
 
 Serve = Callable[..., str]
 
@@ -106,9 +107,14 @@ def chain_of(spec: object, genesis: object) -> Callable[[socket.socket, bytes], 
     return talk
 
 
+ROOT = "0x" + "ab" * 32
+GENESIS = {"genesis_time": "1", "genesis_validators_root": ROOT}
+
+
 def test_chain_is_read_from_two_answers() -> None:
-    with serving(chain_of(SPEC, {"genesis_time": "1695902400", "x": None})) as node:
-        assert Beacon(node.url).chain() == Chain("dev", 1695902400, 12, 32)
+    genesis = GENESIS | {"genesis_time": "1695902400", "x": None}
+    with serving(chain_of(SPEC, genesis)) as node:
+        assert Beacon(node.url).chain() == Chain("dev", 1695902400, 12, 32, ROOT)
     assert [request.split(b"\r\n")[0] for request in node.requests] == [
         b"GET /eth/v1/config/spec HTTP/1.1",
         b"GET /eth/v1/beacon/genesis HTTP/1.1",
@@ -118,24 +124,29 @@ def test_chain_is_read_from_two_answers() -> None:
 @pytest.mark.parametrize(
     ("spec", "genesis"),
     [
-        ([], {"genesis_time": "1"}),
-        (None, {"genesis_time": "1"}),
-        ("x", {"genesis_time": "1"}),
-        ({}, {"genesis_time": "1"}),
+        ([], GENESIS),
+        (None, GENESIS),
+        ("x", GENESIS),
+        ({}, GENESIS),
         (SPEC, []),
         (SPEC, {}),
-        (SPEC, {"genesis_time": 1}),
-        (SPEC, {"genesis_time": "-1"}),
-        (SPEC, {"genesis_time": "1.5"}),
-        (SPEC, {"genesis_time": " 1"}),
-        (SPEC, {"genesis_time": "１"}),  # noqa: RUF001  a digit to Unicode, not to us
-        (SPEC, {"genesis_time": str(2**64)}),
-        (SPEC, {"genesis_time": "9" * 5000}),
-        (SPEC | {"SECONDS_PER_SLOT": True}, {"genesis_time": "1"}),
-        (SPEC | {"SLOTS_PER_EPOCH": None}, {"genesis_time": "1"}),
-        (SPEC | {"CONFIG_NAME": 5}, {"genesis_time": "1"}),
-        (SPEC | {"CONFIG_NAME": "\x1b[2J"}, {"genesis_time": "1"}),
-        (SPEC | {"CONFIG_NAME": "a\0"}, {"genesis_time": "1"}),
+        (SPEC, {"genesis_time": "1"}),
+        (SPEC, {"genesis_validators_root": ROOT}),
+        (SPEC, GENESIS | {"genesis_validators_root": ROOT[:-1]}),
+        (SPEC, GENESIS | {"genesis_validators_root": ROOT + "\n"}),
+        (SPEC, GENESIS | {"genesis_validators_root": 5}),
+        (SPEC, GENESIS | {"genesis_time": 1}),
+        (SPEC, GENESIS | {"genesis_time": "-1"}),
+        (SPEC, GENESIS | {"genesis_time": "1.5"}),
+        (SPEC, GENESIS | {"genesis_time": " 1"}),
+        (SPEC, GENESIS | {"genesis_time": "１"}),  # noqa: RUF001  a digit to Unicode, not to us
+        (SPEC, GENESIS | {"genesis_time": str(2**64)}),
+        (SPEC, GENESIS | {"genesis_time": "9" * 5000}),
+        (SPEC | {"SECONDS_PER_SLOT": True}, GENESIS),
+        (SPEC | {"SLOTS_PER_EPOCH": None}, GENESIS),
+        (SPEC | {"CONFIG_NAME": 5}, GENESIS),
+        (SPEC | {"CONFIG_NAME": "\x1b[2J"}, GENESIS),
+        (SPEC | {"CONFIG_NAME": "a\0"}, GENESIS),
     ],
 )
 def test_unexpected_chains(spec: object, genesis: object) -> None:
@@ -145,18 +156,34 @@ def test_unexpected_chains(spec: object, genesis: object) -> None:
 
 def test_slots_of_no_length_divide_nothing_by_zero() -> None:
     spec = SPEC | {"SECONDS_PER_SLOT": "0", "SLOTS_PER_EPOCH": "0"}
-    with serving(chain_of(spec, {"genesis_time": "0"})) as node:
+    with serving(chain_of(spec, GENESIS | {"genesis_time": "0"})) as node:
         chain = Beacon(node.url).chain()
     assert (chain.slot(10.0), chain.slots_per_epoch) == (10, 1)
 
 
 def test_syncing() -> None:
     answer = {"head_slot": "5", "is_syncing": True, "is_optimistic": True, "sync_distance": "0"}
+    with serving(answering(data(answer | {"el_offline": True}))) as node:
+        assert Beacon(node.url).syncing() == Syncing(5, True, True, True)
     with serving(answering(data(answer))) as node:
-        assert Beacon(node.url).syncing() == Syncing(5, True, True)
+        assert Beacon(node.url).syncing() == Syncing(5, True, True, False)
     del answer["is_optimistic"]
     with serving(answering(data(answer))) as node:
-        assert Beacon(node.url).syncing() == Syncing(5, True, False)
+        assert Beacon(node.url).syncing() == Syncing(5, True, False, False)
+
+
+def test_peers_are_those_that_are_connected() -> None:
+    with serving(answering(data({"connected": "80", "connecting": "3", "x": None}))) as node:
+        assert Beacon(node.url).peers() == 80
+    assert node.requests[0].startswith(b"GET /eth/v1/node/peer_count HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    "answer", [{}, [], None, {"connected": 80}, {"connected": "-1"}, {"connected": str(2**64)}]
+)
+def test_unexpected_peers(answer: object) -> None:
+    with serving(answering(data(answer))) as node:
+        assert "unexpected answer" in failure(Beacon(node.url).peers)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +200,8 @@ def test_syncing() -> None:
         b'{"data": {"head_slot": "5", "is_syncing": "false"}}',
         b'{"data": {"head_slot": "5", "is_syncing": 0}}',
         b'{"data": {"head_slot": "5"}}',
+        b'{"data": {"head_slot": "5", "is_syncing": false, "is_optimistic": null}}',
+        b'{"data": {"head_slot": "5", "is_syncing": false, "el_offline": "false"}}',
         b'{"data": {"head_slot": 1e400, "is_syncing": false}}',
         b'{"data": {"\\u0000\\u001b[2J\\ud800": NaN}}',
         b'{"data": {"head_slot": "\\ud800", "is_syncing": false}}',
@@ -181,7 +210,7 @@ def test_syncing() -> None:
         b"\xef\xbb\xbf{}",
         b"<html>502</html>",
         b"[" * 100_000,
-        b'{"data":' * 100_000,
+        b'{"data":' * 16_000,
         b"1" * 10_000,
     ],
 )
@@ -357,6 +386,18 @@ def test_live_counts_who_was_seen() -> None:
     assert head.startswith(b"POST /eth/v1/validator/liveness/7 HTTP/1.1\r\n")
     assert b"Content-Type: application/json" in head
     assert json.loads(body) == ["1", "2"]
+
+
+def test_live_asks_about_many_in_parts() -> None:
+    def talk(connection: socket.socket, request: bytes) -> None:
+        asked = json.loads(request.partition(b"\r\n\r\n")[2])
+        assert len(asked) <= POSTED
+        connection.sendall(data([{"is_live": item != "0"} for item in asked]))
+
+    with serving(talk) as node:
+        assert Beacon(node.url).live(7, range(POSTED + 5)) == POSTED + 4
+        assert Beacon(node.url).live(7, []) == 0
+    assert len(node.requests) == 2
 
 
 @pytest.mark.parametrize("status", ["404 Not Found", "405 Method Not Allowed"])

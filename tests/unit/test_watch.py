@@ -8,17 +8,36 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from validator_supervisor import watch
-from validator_supervisor.beacon import Chain, Syncing
-from validator_supervisor.config import Applied
-from validator_supervisor.networks import NETWORKS
+from validator_supervisor.applied import Applied
+from validator_supervisor.beacon import Syncing
+from validator_supervisor.networks import DEVELOPMENT, NETWORKS, Chain
 from validator_supervisor.watch import FAILURES, SLOTS_BEHIND, Attesting, Reading, Target
 
-CHAIN = Chain("dev", 1_000_000, 12, 32)
+ROOT = "0x" + "ab" * 32
+CHAIN = Chain("dev", 1_000_000, 12, 32, ROOT)
 URL = "http://127.0.0.1:5052"
 
 
-def at(slot: int) -> float:
-    return CHAIN.genesis_time + slot * CHAIN.seconds_per_slot + 0.5
+def at(slot: int, chain: Chain = CHAIN) -> float:
+    return chain.genesis_time + slot * chain.seconds_per_slot + 0.5
+
+
+def said(network: str, chain: Chain, syncing: Syncing, now: float, peers: int = 50) -> str:
+    return watch.problem_of(Target(URL, network), chain, syncing, peers, now)
+
+
+def fresh(head: int = 1000) -> Syncing:
+    return Syncing(head, False, False, False)
+
+
+def of(network: str) -> Chain:
+    """Return what an honest node of a public network says."""
+    known = NETWORKS[network]
+    return Chain(known.network, known.genesis_time, known.seconds_per_slot,
+                 known.slots_per_epoch, known.genesis_validators_root)  # fmt: skip
+
+
+PUBLIC = [name for name, network in NETWORKS.items() if network != DEVELOPMENT]
 
 
 def test_every_beacon_node_is_looked_at_once(example: Applied) -> None:
@@ -34,6 +53,13 @@ def test_a_node_of_nobody_may_be_on_any_network(make: Callable[[str], Applied]) 
     assert watch.targets(applied) == [Target("http://x:1", "")]
 
 
+def test_a_url_has_the_network_that_any_node_says(make: Callable[[str], Applied]) -> None:
+    named, unnamed = "{beacon: {hoodi: 'x:1'}}", "{beacon: 'x:1'}"
+    for first, second in ((named, unnamed), (unnamed, named)):
+        applied = make(f"version: 1\nnodes: {{a: {first}, b: {second}}}\n")
+        assert watch.targets(applied) == [Target("http://x:1", "hoodi")]
+
+
 @pytest.mark.parametrize(
     ("head", "problem"),
     [
@@ -47,43 +73,107 @@ def test_a_node_of_nobody_may_be_on_any_network(make: Callable[[str], Applied]) 
     ],
 )
 def test_head_and_clock(head: int, problem: str) -> None:
-    syncing = Syncing(head, False, False)
-    assert watch.problem_of(Target(URL, "dev"), CHAIN, syncing, at(1000)) == problem
+    assert said("dev", CHAIN, fresh(head), at(1000)) == problem
+    for network in PUBLIC:
+        chain = of(network)
+        assert said(network, chain, fresh(head), at(1000, chain)) == problem
 
 
-def test_other_network_and_synchronising(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(NETWORKS, "hoodi", "hoodi")
-    fresh = Syncing(1000, False, False)
-    assert watch.problem_of(Target(URL, "hoodi"), CHAIN, fresh, at(1000)) == (
-        "is on network dev, not hoodi"
+def test_a_development_chain_may_be_any() -> None:
+    for network in ("", "dev"):
+        other = replace(CHAIN, network="minimal", genesis_validators_root="0x" + "00" * 32)
+        assert said(network, other, fresh(), at(1000)) == ""
+
+
+@pytest.mark.parametrize("network", PUBLIC)
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("CONFIG_NAME", {"network": "other"}),
+        ("genesis_time", {"genesis_time": 5}),
+        ("genesis_validators_root", {"genesis_validators_root": ROOT}),
+    ],
+)
+def test_another_chain_is_said_with_both_values(
+    network: str, name: str, changed: dict[str, object]
+) -> None:
+    true = of(network)
+    assert said(network, true, fresh(), at(1000, true)) == ""
+    lie = replace(true, **changed)  # type: ignore[arg-type]
+    (key,) = changed
+    # Its head fits its own clock.
+    assert said(network, lie, fresh(), at(1000, lie)) == (
+        f"is on another chain: {name} is {changed[key]}, not {getattr(true, key)}"
     )
-    for network in ("", "dev"):  # which may have any name
-        other = replace(CHAIN, network="minimal")
-        assert watch.problem_of(Target(URL, network), other, fresh, at(1000)) == ""
-    syncing = Syncing(5, True, False)
-    assert watch.problem_of(Target(URL, "dev"), CHAIN, syncing, at(1000)) == (
+
+
+@pytest.mark.parametrize("network", PUBLIC)
+def test_clock_of_a_known_network_is_ours(network: str) -> None:
+    # A node that is far behind and says that slots are long.
+    slow = replace(of(network), seconds_per_slot=1000, slots_per_epoch=1)
+    now = at(100_000, of(network))
+    head = slow.slot(now)
+    assert said(network, slow, fresh(head), now) == (
+        f"head is {100_000 - head} slots behind the clock"
+    )
+    assert watch.clock(Target(URL, network), slow) == of(network)
+    assert watch.clock(Target(URL, "dev"), slow) == slow
+
+
+def test_synchronising() -> None:
+    assert said("dev", CHAIN, Syncing(5, True, False, False), at(1000)) == (
         "is synchronising, at slot 5 of 1000"
     )
 
 
 def test_an_optimistic_head_is_a_problem() -> None:
-    optimistic = Syncing(1000, False, True)
-    assert watch.problem_of(Target(URL, "dev"), CHAIN, optimistic, at(1000)) == (
+    assert said("dev", CHAIN, Syncing(1000, False, True, False), at(1000)) == (
         "is optimistic: its execution client has not verified the head"
     )
     # Both, as while it catches up: the slot says more.
-    both = watch.problem_of(Target(URL, "dev"), CHAIN, Syncing(5, True, True), at(1000))
+    both = said("dev", CHAIN, Syncing(5, True, True, False), at(1000))
     assert both == "is synchronising, at slot 5 of 1000"
+
+
+def test_an_execution_client_that_is_offline_is_the_cause_of_the_rest() -> None:
+    for syncing in (Syncing(1000, False, False, True), Syncing(5, True, True, True)):
+        assert said("dev", CHAIN, syncing, at(1000)) == "its execution client is offline"
+
+
+@pytest.mark.parametrize("network", PUBLIC)
+def test_a_node_without_peers_on_a_public_network(network: str) -> None:
+    chain = of(network)
+    for syncing in (fresh(), Syncing(5, True, True, True)):
+        assert said(network, chain, syncing, at(1000, chain), peers=0) == "has no peers"
+    assert said(network, chain, fresh(), at(1000, chain), peers=1) == ""
+    # A server that does not offer the number.
+    assert said(network, chain, fresh(), at(1000, chain), peers=watch.UNKNOWN) == ""
+
+
+def test_a_development_chain_may_be_one_node_alone() -> None:
+    for network in ("", "dev"):
+        assert said(network, CHAIN, fresh(), at(1000), peers=0) == ""
+
+
+@pytest.mark.parametrize(
+    ("slot", "epoch", "seconds"),
+    [(12, 32, 48), (5, 16, 10), (2, 8, 5), (1, 1, 5), (12, 64, 60), (2**64, 2**64, 60)],
+)
+def test_validators_are_looked_at_some_times_in_an_epoch(
+    slot: int, epoch: int, seconds: float
+) -> None:
+    chain = replace(CHAIN, seconds_per_slot=slot, slots_per_epoch=epoch)
+    assert watch.liveness_seconds(chain) == seconds
 
 
 def test_a_chain_that_has_not_begun_is_at_slot_0() -> None:
     assert CHAIN.slot(CHAIN.genesis_time - 500) == 0
-    assert watch.problem_of(Target(URL, "dev"), CHAIN, Syncing(0, False, False), 5.0) == ""
+    assert said("dev", CHAIN, fresh(0), 5.0) == ""
 
 
 def test_first_good_answer_is_healthy() -> None:
-    reading = watch.advance(Reading(URL), "", 0.25, 70, 100.0)
-    assert reading == Reading(URL, True, "", 100_000_000, 250_000, 70, 0)
+    reading = watch.advance(Reading(URL), "", 0.25, 70, 100.0, 55)
+    assert reading == Reading(URL, True, "", 100_000_000, 250_000, 70, 0, 55)
     assert watch.advance(reading, "", 0.5, 71, 110.0).since_usec == 100_000_000
 
 
@@ -98,6 +188,13 @@ def test_healthy_node_may_fail_twice() -> None:
     reading = watch.advance(reading, "is away", 0, 0, 200.0)
     assert reading == Reading(URL, False, "is away", 200_000_000, 0, 70, FAILURES)
     assert watch.advance(reading, "is away still", 0, 0, 300.0).since_usec == 200_000_000
+
+
+def test_peers_are_shown_as_a_number_that_d_bus_can_hold() -> None:
+    def shown(peers: int) -> int:
+        return watch.advance(Reading(URL), "", 0.1, 1, 1.0, peers).peers
+
+    assert [shown(n) for n in (watch.UNKNOWN, 0, 7, 2**64 - 1)] == [0, 0, 7, 2**32 - 1]
 
 
 def test_node_that_never_answered_is_unhealthy_at_once() -> None:
@@ -117,7 +214,9 @@ def test_health_is_lost_by_failures_in_a_row_alone(answers: list[bool]) -> None:
 
 
 def test_results_survive_the_way_there_and_back(tmp_path: Path) -> None:
-    readings = {url: replace(Reading(url, True, ""), head_slot=2**64 - 1) for url in ("a", "b")}
+    readings = {
+        url: replace(Reading(url, True, ""), head_slot=2**64 - 1, peers=7) for url in ("a", "b")
+    }
     attesting = {"main": Attesting(7, 1, 2)}
     path = tmp_path / "results.json"
     path.write_bytes(watch.dump(readings, attesting))
@@ -148,6 +247,8 @@ READING = asdict(Reading(URL, True, ""))
         {"latency_usec": 0.5},
         {"head_slot": "1"},
         {"failures": True},
+        {"peers": 2**32},
+        {"peers": None},
     ],
 )
 def test_one_unexpected_value_and_no_reading_counts(
@@ -184,3 +285,10 @@ def test_any_results_are_read_or_ignored(tmp_path: Path, stored: bytes | dict[st
     path.write_bytes(stored if isinstance(stored, bytes) else json.dumps(stored).encode())
     watch.readings(path)
     watch.attesting(path)
+
+
+def test_a_development_chain_is_no_public_one() -> None:
+    chain = NETWORKS["mainnet"]
+    fresh = Syncing(chain.slot(at(1000)), False, False, False)
+    problem = watch.problem_of(Target(URL, "dev"), chain, fresh, 5, at(1000))
+    assert problem == "is on another chain: it is mainnet"

@@ -1,23 +1,34 @@
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from validator_supervisor import watcher
-from validator_supervisor.beacon import Chain, Syncing
-from validator_supervisor.config import Applied
+from validator_supervisor import watch, watcher
+from validator_supervisor.applied import Applied
+from validator_supervisor.beacon import NOT_OFFERED, Syncing
 from validator_supervisor.errors import SupervisorError
-from validator_supervisor.watch import HEALTHY_SECONDS, UNHEALTHY_SECONDS, Attesting
-from validator_supervisor.watcher import Watcher
+from validator_supervisor.networks import NETWORKS, Chain
+from validator_supervisor.watch import (
+    HEALTHY_SECONDS,
+    LIVENESS_LOOKS,
+    UNHEALTHY_SECONDS,
+    Attesting,
+    Reading,
+)
+from validator_supervisor.watcher import TOGETHER_SECONDS, Watcher
 
 KEYS = ["0x" + "ab" * 48, "0x" + "cd" * 48]
 HELSINKI, LOCAL = "http://127.0.0.1:13000", "http://127.0.0.1:5052"
 SLOT = 10_000
+ROOT = "0x" + "ab" * 32
+LIVENESS = 12 * 32 / LIVENESS_LOOKS
 
 
 @dataclass
@@ -27,6 +38,7 @@ class Chains:
     chains: dict[str, Chain]
     head: int = SLOT
     broken: set[str] = field(default_factory=set)
+    peers: int = 50
     live: dict[int, int] = field(default_factory=dict)
     asked: list[tuple[str, str, object]] = field(default_factory=list)
 
@@ -55,7 +67,13 @@ class Fake:
 
     def syncing(self) -> Syncing:
         self.world.note(self.url, "syncing")
-        return Syncing(self.world.head, False, False)
+        return Syncing(self.world.head, False, False, False)
+
+    def peers(self) -> int:
+        self.world.note(self.url, "peers")
+        if self.world.peers < 0:
+            raise SupervisorError(NOT_OFFERED, "HTTP status 404")
+        return self.world.peers
 
     def indices(self, keys: Sequence[str]) -> list[int]:
         self.world.note(self.url, "indices", list(keys))
@@ -72,12 +90,16 @@ class Clock:
     """In the place of ``time``: stands still until it is moved."""
 
     now: float
+    slept: list[float] = field(default_factory=list)
 
     def time(self) -> float:
         return self.now
 
     def monotonic(self) -> float:
         return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
 
 
 @pytest.fixture
@@ -89,7 +111,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def world(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Chains:
-    chain = Chain("dev", int(clock.now) - SLOT * 12, 12, 32)
+    chain = Chain("dev", int(clock.now) - SLOT * 12, 12, 32, ROOT)
     chains = Chains({HELSINKI: chain, LOCAL: chain})
     monkeypatch.setattr(watcher, "Beacon", chains.beacon)
     return chains
@@ -113,7 +135,7 @@ def look(example: Applied, world: Chains, run_json: Path) -> Callable[[], Watche
         with ThreadPoolExecutor(2) as pool:
             for _ in range(2):  # the validators, once their nodes are known to be healthy
                 made.look(pool)
-                made.settle(None)
+                made.settle(60)
         return made
 
     return look
@@ -145,7 +167,7 @@ def test_chain_is_asked_again_after_trouble_only(look: Look, world: Chains, cloc
         look()
         clock.now += HEALTHY_SECONDS
     world.broken = set()
-    world.chains[LOCAL] = Chain("dev", int(clock.now) - 12, 12, 32)
+    world.chains[LOCAL] = Chain("dev", int(clock.now) - 12, 12, 32, ROOT)
     assert look().readings[LOCAL].problem == f"head is {SLOT - 1} slots ahead of the clock"
 
 
@@ -169,18 +191,22 @@ def test_liveness_of_a_running_validator(look: Look, world: Chains, clock: Clock
     world.live = {epoch - 1: 2}
     found = look()
     assert found.attesting == {"main": Attesting(epoch - 1, 2, 2)}
-    # The preferred node answers, about the last epoch and this one.
-    assert world.questions("live") == [(HELSINKI, epoch - 1), (HELSINKI, epoch)]
+    # The preferred node answers, about the last epoch, which is complete.
+    assert world.questions("live") == [(HELSINKI, epoch - 1)]
     assert found.status() == (
         f"2 of 2 beacon nodes healthy; main: 2 of 2 keys live in epoch {epoch - 1}"
     )
+    world.live = {epoch - 1: 1, epoch: 2}
+    clock.now += LIVENESS
+    assert look().attesting["main"] == Attesting(epoch - 1, 1, 2)
+    # A client that has just begun has been seen in this one alone.
     world.live = {epoch: 1}
-    clock.now += HEALTHY_SECONDS
+    clock.now += LIVENESS
     assert look().attesting["main"] == Attesting(epoch, 1, 2)
-    clock.now += HEALTHY_SECONDS
+    clock.now += LIVENESS
     world.asked.clear()
     look()
-    assert world.questions("live") == [(HELSINKI, epoch)]
+    assert world.questions("live") == [(HELSINKI, epoch - 1), (HELSINKI, epoch)]
     assert world.questions("indices") == []
 
 
@@ -222,7 +248,7 @@ def test_status_is_silent_about_a_healthy_node_that_failed_once(
 def test_a_clock_ahead_is_forgotten_with_its_node(look: Look, world: Chains, clock: Clock) -> None:
     # A node whose slots last a second is far ahead of the others, and says it is synchronised.
     true = world.chains[LOCAL]
-    world.chains = {HELSINKI: Chain("dev", int(clock.now) - SLOT, 1, 1), LOCAL: true}
+    world.chains = {HELSINKI: Chain("dev", int(clock.now) - SLOT, 1, 1, ROOT), LOCAL: true}
     world.live = {SLOT: 2, SLOT // 32: 1}
     assert look().attesting["main"].epoch == SLOT
     world.broken = {HELSINKI}
@@ -276,7 +302,7 @@ def test_failed_liveness_keeps_what_was_seen(
         raise SupervisorError("BeaconFailed", "HTTP status 501")
 
     monkeypatch.setattr(Fake, "live", fail)
-    clock.now += HEALTHY_SECONDS
+    clock.now += LIVENESS
     assert look().attesting == {"main": Attesting(epoch, 2, 2)}
 
 
@@ -303,7 +329,7 @@ def test_failed_liveness_is_logged_once_for_each_change(
         for _ in range(3):
             world.head = world.chains[LOCAL].slot(clock.now)
             look()
-            clock.now += HEALTHY_SECONDS
+            clock.now += LIVENESS
         lines = capsys.readouterr().err.splitlines()
         return [line for line in lines if line.startswith("liveness")]
 
@@ -339,7 +365,7 @@ def test_each_validator_has_its_own_last_words(
         for _ in range(3):
             for _ in range(2):  # the validators, once their nodes are known to be healthy
                 made.look(pool)
-                made.settle(None)
+                made.settle(60)
             clock.now += HEALTHY_SECONDS
     lines = capsys.readouterr().err.splitlines()
     # They are looked at at the same time: in any order.
@@ -348,3 +374,230 @@ def test_each_validator_has_its_own_last_words(
         "liveness of second: HTTP status 501",
     ]
     assert world.questions("indices")
+
+
+def test_sleeps_until_something_is_due(
+    look: Look, world: Chains, clock: Clock, run_json: Path
+) -> None:
+    run_json.unlink()
+    made = look()
+    clock.slept.clear()
+    made.settle(60)
+    assert clock.slept == [HEALTHY_SECONDS]
+    made.settle(3)
+    assert clock.slept[1:] == [3]
+    world.broken = {HELSINKI}
+    for _ in range(3):
+        clock.now += HEALTHY_SECONDS
+        made = look()
+    clock.slept.clear()
+    made.settle(60)
+    assert clock.slept == [UNHEALTHY_SECONDS]
+
+
+def test_with_nothing_to_look_at_it_sleeps(make: Callable[[str], Applied], clock: Clock) -> None:
+    made = Watcher(make("version: 1\n"))
+    with ThreadPoolExecutor(1) as pool:
+        made.look(pool)
+        made.settle(7)
+    assert clock.slept == [7]
+    assert made.complete
+
+
+def test_wakes_as_soon_as_something_is_seen(
+    example: Applied, world: Chains, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del world
+    hang = threading.Event()
+    syncing = Fake.syncing
+
+    def slow(beacon: Fake) -> Syncing:
+        if beacon.url == HELSINKI:
+            hang.wait(5)
+        return syncing(beacon)
+
+    monkeypatch.setattr(Fake, "syncing", slow)
+    made = Watcher(example)
+    with ThreadPoolExecutor(2) as pool:
+        started = time.monotonic()
+        made.look(pool)
+        made.settle(4)
+        assert made.readings[LOCAL].healthy
+        assert not made.complete
+        assert time.monotonic() - started < 1
+        hang.set()
+        for _ in range(2):  # the validator was due too
+            made.look(pool)
+            made.settle(4)
+    assert made.complete
+
+
+def test_what_is_due_soon_is_looked_at_together(look: Look, world: Chains, clock: Clock) -> None:
+    look()
+    clock.now += HEALTHY_SECONDS - TOGETHER_SECONDS - 0.1
+    world.asked.clear()
+    look()
+    assert world.questions("syncing") == []
+    clock.now += 0.1
+    look()
+    assert len(world.questions("syncing")) == 2
+
+
+def test_peers_and_chain_are_asked_rarely(look: Look, world: Chains, clock: Clock) -> None:
+    assert look().readings[LOCAL].peers == 50
+    world.peers = 40
+    for _ in range(7):
+        clock.now += HEALTHY_SECONDS
+        world.head = world.chains[LOCAL].slot(clock.now)
+        look()
+    assert look().readings[LOCAL].peers == 40
+    for what in ("peers", "chain"):
+        assert [url for url, _ in world.questions(what)].count(LOCAL) == 2
+    assert [url for url, _ in world.questions("syncing")].count(LOCAL) == 8
+
+
+def test_a_chain_that_changes_in_silence_is_noticed(
+    look: Look, world: Chains, clock: Clock
+) -> None:
+    look()
+    world.chains[LOCAL] = Chain("dev", int(clock.now) - 12, 12, 32, ROOT)
+    for _ in range(9):
+        clock.now += HEALTHY_SECONDS
+        world.head = world.chains[HELSINKI].slot(clock.now)
+        look()
+    assert "ahead of the clock" in look().readings[LOCAL].problem
+    assert look().readings[HELSINKI].healthy
+
+
+def test_a_public_node_that_loses_its_peers(
+    make: Callable[[str], Applied], world: Chains, clock: Clock
+) -> None:
+    known = NETWORKS["hoodi"]
+    clock.now = known.genesis_time + SLOT * known.seconds_per_slot
+    world.chains[LOCAL] = Chain(
+        known.network, known.genesis_time, known.seconds_per_slot, known.slots_per_epoch,
+        known.genesis_validators_root,
+    )  # fmt: skip
+    made = Watcher(make(f"version: 1\nnodes: {{a: {{beacon: {{hoodi: '{LOCAL[7:]}'}}}}}}\n"))
+
+    def looks(times: int) -> list[tuple[bool, str]]:
+        found = []
+        for _ in range(times):
+            with ThreadPoolExecutor(1) as pool:
+                made.look(pool)
+                made.settle(60)
+            found.append((made.readings[LOCAL].healthy, made.readings[LOCAL].problem))
+            clock.now += HEALTHY_SECONDS
+            world.head = world.chains[LOCAL].slot(clock.now)
+        return found
+
+    assert looks(1) == [(True, "")]
+    world.peers = 0
+    gone = "has no peers"
+    assert looks(8) == [(True, "")] * 5 + [(True, gone), (True, gone), (False, gone)]
+    world.peers = 3
+    assert looks(1) == [(True, "")]
+    assert made.readings[LOCAL].peers == 3
+    # A server that does not offer the number.
+    world.peers = -1
+    assert looks(9) == [(True, "")] * 9
+    assert made.readings[LOCAL].peers == 0
+
+
+def test_liveness_is_not_asked_for_at_each_look(look: Look, world: Chains, clock: Clock) -> None:
+    world.live = {SLOT // 32: 2}
+    for _ in range(5):
+        look()
+        clock.now += HEALTHY_SECONDS
+        world.head = world.chains[LOCAL].slot(clock.now)
+    # At 0 s about two epochs, at 48 s (rounded to looks) about one.
+    assert len(world.questions("live")) == 2
+    look()
+    assert len(world.questions("live")) == 4
+
+
+def test_a_validator_whose_nodes_come_back_is_asked_at_once(
+    look: Look, world: Chains, clock: Clock
+) -> None:
+    world.live = {SLOT // 32: 2, SLOT // 32 + 1: 1}
+    assert look().attesting
+    world.broken = {LOCAL, HELSINKI}
+    for _ in range(3):
+        clock.now += HEALTHY_SECONDS
+        found = look()
+    assert found.attesting == {}
+    world.broken = set()
+    world.asked.clear()
+    clock.now += UNHEALTHY_SECONDS
+    world.head = world.chains[LOCAL].slot(clock.now)
+    assert look().attesting
+    assert world.questions("live")
+
+
+def test_another_node_than_before_is_asked_at_once(look: Look, world: Chains, clock: Clock) -> None:
+    world.live = {SLOT // 32: 2}
+    look()
+    assert {url for url, _ in world.questions("live")} == {HELSINKI}
+    world.asked.clear()
+    world.broken = {HELSINKI}
+    for _ in range(3):
+        clock.now += HEALTHY_SECONDS
+        world.head = world.chains[LOCAL].slot(clock.now)
+        look()
+    assert 3 * HEALTHY_SECONDS < LIVENESS
+    assert {url for url, _ in world.questions("live")} == {LOCAL}
+
+
+def test_the_watch_writes_and_says_only_what_has_changed(
+    helper: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds = [Reading("a"), Reading("a", True, ""), Reading("a", True, ""), Reading("a", True, "x")]
+    written: list[tuple[Path, bytes]] = []
+    said: list[str] = []
+    waited: list[float] = []
+
+    class Rounds:
+        """In the place of Watcher: one round after the other, then the end."""
+
+        readings: dict[str, Reading]
+        attesting: dict[str, Attesting]
+
+        def __init__(self, applied: Applied) -> None:
+            del applied
+            self.attesting = {}
+
+        def look(self, pool: object) -> None:
+            del pool
+
+        def settle(self, longest: float) -> None:
+            waited.append(longest)
+            if not rounds:
+                raise KeyboardInterrupt
+            self.readings = {"a": rounds.pop(0)}
+
+        @property
+        def complete(self) -> bool:
+            return self.readings["a"].healthy
+
+        def status(self) -> str:
+            return str(self.readings["a"].healthy)
+
+    class Notifier:
+        def notify(self, words: str) -> None:
+            said.append(words)
+
+    watch_helper = helper("watch")
+    monkeypatch.setattr(watch_helper, "Watcher", Rounds)
+    monkeypatch.setattr(watch_helper, "SystemdNotifier", Notifier)
+    monkeypatch.setattr(watch_helper.Applied, "load", lambda: None)
+    monkeypatch.setattr(
+        watch_helper.durable, "replace", lambda path, data: written.append((path, data))
+    )
+    with pytest.raises(KeyboardInterrupt):
+        watch_helper.main()
+    assert [path for path, _ in written] == [watch.RESULTS] * 3
+    assert len({data for _, data in written}) == 3
+    alive = "WATCHDOG=1"
+    assert said == [alive, "STATUS=False", "READY=1", alive, "STATUS=True", alive, alive]
+    assert waited[0] <= 1
+    assert 3 * waited[-1] <= 30

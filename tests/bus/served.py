@@ -9,10 +9,10 @@ from jeepney.io.blocking import open_dbus_connection
 from jeepney.wrappers import unwrap_msg
 
 from validator_supervisor import config
+from validator_supervisor.applied import Applied, assign_ports
 from validator_supervisor.bus import model, names
-from validator_supervisor.bus.dispatch import Dispatcher, changes
+from validator_supervisor.bus.dispatch import Caller, Dispatcher, changes
 from validator_supervisor.bus.model import Objects, UnitState, World
-from validator_supervisor.config import Applied
 from validator_supervisor.document import parse
 from validator_supervisor.errors import SupervisorError
 
@@ -40,7 +40,7 @@ class Served:
         self.audited: list[str] = []
         self._asking = open_dbus_connection(address)
         self._connection = open_dbus_connection(address)
-        self._dispatcher = Dispatcher(self._act, self._uid, "0123456789abcdef0123456789abcdef")
+        self._dispatcher = Dispatcher(self._act, self._caller, "0123456789abcdef0123456789abcdef")
         self._dispatcher.objects = objects()
         self._wanted: queue.Queue[Objects | None] = queue.Queue()
         assert unwrap_msg(
@@ -68,13 +68,16 @@ class Served:
         self.did.append((path, method, arguments))
         if path.endswith("/local"):
             raise SupervisorError("NoTunnel", "node local is this host")
+        key = {"SetEnabled": "Enabled", "Prefer": "PreferredNode"}.get(method)
+        if key:
+            self._dispatcher.objects[path][names.VALIDATOR][key] = arguments[0]
         return (True,) if method in ("Start", "Stop") else ()
 
-    def _uid(self, sender: str) -> int:
+    def _caller(self, sender: str) -> Caller:
         bus = DBusAddress("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBus")
         question = new_method_call(bus, "GetConnectionUnixUser", "s", (sender,))
         (uid,) = unwrap_msg(self._asking.send_and_get_reply(question))
-        return int(uid)
+        return Caller(int(uid), operates=True)
 
     def _run(self) -> None:
         while True:
@@ -94,6 +97,6 @@ class Served:
 
 def objects(**units: UnitState) -> Objects:
     read = config.read(parse(NODES.encode(), "config.yaml"))
-    applied = Applied(read, config.assign_ports(read, {}))
+    applied = Applied(read, assign_ports(read, {}))
     states = {f"validator@{name}.service": state for name, state in units.items()}
     return model.objects(World(applied, states))

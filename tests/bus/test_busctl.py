@@ -94,8 +94,8 @@ def test_calls(busctl: Busctl, served: Served) -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
     assert served.did == [(MAIN, "Start", ()), (ROOT, "Reload", ())]
     assert served.audited == [
-        f"Start of {MAIN} by uid {os.getuid()}: done",
-        f"Reload of {ROOT} by uid {os.getuid()}: done",
+        f"Start() of {MAIN} by uid {os.getuid()}: done",
+        f"Reload() of {ROOT} by uid {os.getuid()}: done",
     ]
 
 

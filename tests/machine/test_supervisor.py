@@ -7,11 +7,27 @@ import pytest
 from lab import images
 from lab.world import World
 
+from validator_supervisor.bus.interface import MANAGER as MANAGER_INTERFACE
+from validator_supervisor.bus.interface import NODE as NODE_INTERFACE
+from validator_supervisor.bus.interface import VALIDATOR as VALIDATOR_INTERFACE
+from validator_supervisor.bus.interface import Method
+
 BUS = "org.validatorsupervisor1"
 ROOT = "/org/validatorsupervisor1"
 SLEEPER = f"{ROOT}/validator/sleeper"
 UNIT = "validator@sleeper.service"
 VALIDATOR = f"{BUS}.Validator"
+PEOPLE = {
+    "olga": "validator-operators",
+    "victor": "validator-viewers",
+    "remo": "validator-operators,validator-remote",
+    "rita": "validator-viewers,validator-remote",
+}
+OBJECTS = (
+    (ROOT, MANAGER_INTERFACE),
+    (f"{ROOT}/node/local", NODE_INTERFACE),
+    (SLEEPER, VALIDATOR_INTERFACE),
+)
 ANNOUNCED = [r"Main process exited|Failed with result"]
 
 
@@ -19,12 +35,13 @@ ANNOUNCED = [r"Main process exited|Failed with result"]
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """A host of each release that runs one command, with people of each kind."""
     with World.booted(request.param) as booted:
+        booted.config["nodes"] = {"local": {}}
         booted.validator("sleeper", kind="command", command=["/usr/bin/sleep", "infinity"])
         booted.apply()
         booted.host.systemctl("start", "validator.target")
         booted.host.wait_for_unit(UNIT)
-        for user, group in (("olga", "validator-operators"), ("victor", "validator-viewers")):
-            booted.host.run("useradd", "--groups", group, user)
+        for user, groups in PEOPLE.items():
+            booted.host.run("useradd", "--groups", groups, user)
         yield booted
         assert booted.host.problems(ANNOUNCED) == []
 
@@ -47,28 +64,84 @@ def test_the_tree_and_the_published_interfaces(world: World) -> None:
     assert host.property("validator-supervisor.service", "User") == "validator-supervisor"
 
 
+def bus_arguments(method: Method) -> list[str]:
+    """Return arguments of a method's signature for busctl."""
+    values = {"b": "true", "s": "nobody-s-node"}
+    return [method.signature, *map(values.__getitem__, method.signature)] if method.takes else []
+
+
+MEMBERS = [(path, interface, method) for path, interface in OBJECTS for method in interface.methods]
+
+
 @pytest.mark.parametrize(
-    ("user", "reads", "calls"),
-    [("root", True, True), ("olga", True, True), ("victor", True, False), ("nobody", False, False)],
+    ("user", "reads", "changes"),
+    [
+        ("root", True, True),
+        ("olga", True, True),
+        ("remo", True, True),
+        ("victor", True, False),
+        ("rita", True, False),
+        ("nobody", False, False),
+    ],
 )
-def test_who_may_do_what(world: World, user: str, reads: bool, calls: bool) -> None:
-    get = ("get-property", BUS, SLEEPER, VALIDATOR, "ActiveState")
-    assert call(world, user, *get)[0] is reads
-    assert call(world, user, "call", BUS, ROOT, "org.freedesktop.DBus.ObjectManager",
-                "GetManagedObjects")[0] is reads  # fmt: skip
-    before = world.host.property(UNIT, "MainPID")
-    for method in ("Stop", "Start"):
-        done, said = call(world, user, "call", BUS, SLEEPER, VALIDATOR, method)
-        assert done is calls, said
-        if calls:
-            state = "inactive" if method == "Stop" else "active"
-            world.host.wait_for_unit(UNIT, state)
-    assert (world.host.property(UNIT, "MainPID") == before) is not calls
-    assert call(world, user, "call", BUS, ROOT, f"{BUS}.Manager", "Reload")[0] is calls
-    assert not call(world, user, "set-property", BUS, SLEEPER, VALIDATOR, "Enabled", "b", "false")[
-        0
-    ]
+def test_who_may_do_what_member_by_member(
+    world: World, user: str, reads: bool, changes: bool
+) -> None:
+    for path, interface in OBJECTS:
+        for prop in interface.properties:
+            done, said = call(world, user, "get-property", BUS, path, interface.name, prop.name)
+            assert done is reads, f"{prop.name}: {said}"
+    for path, member in ((ROOT, "org.freedesktop.DBus.ObjectManager GetManagedObjects"),
+                         (SLEEPER, "org.freedesktop.DBus.Introspectable Introspect"),
+                         (SLEEPER, "org.freedesktop.DBus.Peer Ping"),
+                         (SLEEPER, f"org.freedesktop.DBus.Properties GetAll s {VALIDATOR}")):  # fmt: skip
+        done, said = call(world, user, "call", BUS, path, *member.split())
+        assert done is reads, f"{member}: {said}"
+    before = states(world)
+    for path, interface, method in MEMBERS:
+        done, said = call(
+            world, user, "call", BUS, path, interface.name, method.name, *bus_arguments(method)
+        )
+        # What gets through may still be refused for what it asks.
+        allowed = "Access denied" not in said and "AccessDenied" not in said
+        allowed = allowed and "root and validator-operators" not in said
+        assert allowed is changes, f"{method.name}: {said}"
+        assert done is changes or "nobody-s-node" in said or "is this host" in said, said
+    assert not call(world, user, "set-property", BUS, SLEEPER, VALIDATOR, "Enabled", "b", "no")[0]
+    if not changes:
+        assert states(world) == before
     world.host.systemctl("start", UNIT)
+    world.host.wait_for_unit(UNIT)
+
+
+def states(world: World) -> str:
+    shown = ["validator@*", "validator-apply.service", "validator-override.service"]
+    return world.host.systemctl(
+        "show", *shown, "--property=Id,MainPID,InvocationID,ActiveState", "--all"
+    )
+
+
+@pytest.mark.parametrize("user", ["remo", "rita"])
+def test_whoever_comes_from_afar_reaches_nothing_else(world: World, user: str) -> None:
+    manager = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1",
+               "org.freedesktop.systemd1.Manager")  # fmt: skip
+    assert call(world, "victor", "get-property", *manager, "Version")[0]
+    for argv in (("get-property", *manager, "Version"), ("call", *manager, "ListUnits"),
+                 ("call", *manager, "RestartUnit", "ss", UNIT, "replace"),
+                 ("call", *manager[:2], "org.freedesktop.DBus.Peer", "Ping"),
+                 ("introspect", *manager[:2]),
+                 ("call", "org.freedesktop.DBus", "/org/freedesktop/DBus",
+                  "org.freedesktop.DBus.Debug.Stats", "GetStats"),
+                 ("call", "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus",
+                  "StartServiceByName", "su", "org.freedesktop.systemd1", "0")):  # fmt: skip
+        done, said = call(world, user, *argv)
+        assert not done
+        assert "denied" in said.lower(), said
+    owner = world.host.output("busctl", "call", "org.freedesktop.DBus", "/org/freedesktop/DBus",
+                              "org.freedesktop.DBus", "GetNameOwner", "s", "org.freedesktop.systemd1")  # fmt: skip
+    unique = owner.split()[1].strip('"')
+    done, said = call(world, user, "get-property", unique, *manager[1:], "Version")
+    assert not done, said
 
 
 def test_calls_are_in_the_journal_with_the_callers_uid(world: World) -> None:
@@ -79,6 +152,13 @@ def test_calls_are_in_the_journal_with_the_callers_uid(world: World) -> None:
     entry = json.loads(lines[-1])
     assert entry["VALIDATOR_OBJECT"] == SLEEPER
     assert entry["VALIDATOR_RESULT"] == "done"
+    call(world, "rita", "call", BUS, SLEEPER, VALIDATOR, "Prefer", "s", "somewhere\nelse")
+    uid = world.host.output("id", "-u", "rita")
+    (line,) = world.host.output("journalctl", "--quiet", "--output=json", "VALIDATOR_METHOD=Prefer",
+                                f"VALIDATOR_CALLER_UID={uid}", "--lines=1").splitlines()  # fmt: skip
+    entry = json.loads(line)
+    assert entry["VALIDATOR_RESULT"] == "refused"
+    assert entry["VALIDATOR_ARGUMENTS"] == "somewhere?else"
 
 
 def test_changes_are_signalled(world: World) -> None:

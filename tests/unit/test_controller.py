@@ -1,17 +1,21 @@
+import errno
 import json
 import os
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from validator_supervisor import config, watch
+from validator_supervisor import durable, overrides, watch
+from validator_supervisor.applied import Applied
 from validator_supervisor.bus import controller
 from validator_supervisor.bus.controller import Controller
-from validator_supervisor.bus.interface import NODE, VALIDATOR
-from validator_supervisor.bus.model import UnitState
-from validator_supervisor.config import Applied
+from validator_supervisor.bus.interface import MANAGER, NODE, VALIDATOR
+from validator_supervisor.bus.model import APPLY, OVERRIDE, UnitState
 from validator_supervisor.errors import SupervisorError
+from validator_supervisor.overrides import Override
 from validator_supervisor.watch import Reading
 
 ROOT = "/org/validatorsupervisor1"
@@ -60,8 +64,11 @@ def systemd() -> Systemd:
 def made(
     systemd: Systemd, example: Applied, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Controller:
-    monkeypatch.setattr(config, "applied", lambda: example)
+    monkeypatch.setattr(Applied, "load", lambda: example)
     monkeypatch.setattr(controller, "RUNTIME", tmp_path)
+    current = overrides.current
+    monkeypatch.setattr(overrides, "FILE", tmp_path / "overrides.yaml")
+    monkeypatch.setattr(overrides, "current", lambda: current(tmp_path / "overrides.yaml"))
     results = tmp_path / "results.json"
     monkeypatch.setattr(watch, "RESULTS", results)
     readings, attesting = watch.readings, watch.attesting
@@ -73,7 +80,8 @@ def made(
 def test_every_unit_is_watched(made: Controller, systemd: Systemd) -> None:
     made.refresh()
     assert sorted(systemd.watched) == [
-        TUNNEL, "validator-watch.service", UNIT, "validator@other.service",
+        "validator-apply.service", "validator-override.service", TUNNEL,
+        "validator-watch.service", "validator@hub.service", UNIT, "validator@other.service",
     ]  # fmt: skip
 
 
@@ -160,7 +168,7 @@ def test_a_reload_brings_another_configuration(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made.refresh()
-    monkeypatch.setattr(config, "applied", lambda: make("version: 1\nnodes: {a: {}}"))
+    monkeypatch.setattr(Applied, "load", lambda: make("version: 1\nnodes: {a: {}}"))
     assert MAIN in made.refresh()
     systemd.reloaded()
     assert list(made.refresh()) == [ROOT, f"{ROOT}/node/a"]
@@ -177,9 +185,14 @@ def test_a_damaged_configuration_keeps_the_last(
     def damaged() -> Applied:
         raise SupervisorError("NotApplied", "is damaged")
 
-    monkeypatch.setattr(config, "applied", damaged)
+    monkeypatch.setattr(Applied, "load", damaged)
     systemd.reloaded()
-    assert made.refresh() == before
+    after = made.refresh()
+    manager = after[ROOT].pop(MANAGER.name)
+    assert manager["ApplyProblem"] == "is damaged"
+    assert manager["Healthy"] is False
+    before[ROOT].pop(MANAGER.name)
+    assert after == before
     assert not made.stale
     assert capsys.readouterr().err == "is damaged\n"
 
@@ -213,3 +226,239 @@ def test_reconnect_and_reload(made: Controller, systemd: Systemd) -> None:
     assert systemd.asked == [f"restart {TUNNEL}", "start validator-apply.service"]
     with pytest.raises(SupervisorError, match="node local is this host"):
         made.act(f"{ROOT}/node/local", "Reconnect", ())
+
+
+def test_restart(made: Controller, systemd: Systemd) -> None:
+    made.refresh()
+    for state in ("active", "inactive", "failed"):
+        systemd.states[UNIT] = UnitState(state)
+        assert made.act(MAIN, "Restart", ()) == ()
+    assert systemd.asked == [f"restart {UNIT}"] * 3
+
+
+def test_a_preferred_node_is_written_down_and_put_into_effect(
+    made: Controller, systemd: Systemd, tmp_path: Path
+) -> None:
+    made.refresh()
+    path = tmp_path / "overrides.yaml"
+    assert made.act(MAIN, "Prefer", ("local",)) == ()
+    assert overrides.current() == {"main": Override(prefer="local")}
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert systemd.asked == [f"start {OVERRIDE}"]
+    assert made.act(MAIN, "Prefer", ("",)) == ()
+    assert overrides.current() == {}
+    # The file says so, rather than being gone.
+    assert json.loads(path.read_text()) == {"version": 1, "validators": {}}
+    assert systemd.asked == [f"start {OVERRIDE}"] * 2
+
+
+@pytest.mark.parametrize(
+    ("path", "node", "hint"),
+    [
+        (MAIN, "none", "its nodes: helsinki, local"),
+        (MAIN, "../x", "its nodes: helsinki, local"),
+        (MAIN, "LOCAL", "its nodes: helsinki, local"),
+        (f"{ROOT}/validator/other", "local", "its nodes: none"),
+        (f"{ROOT}/validator/hub", "local", "its nodes: none"),
+    ],
+)
+def test_an_unknown_node_is_not_preferred(
+    made: Controller, systemd: Systemd, tmp_path: Path, path: str, node: str, hint: str
+) -> None:
+    made.refresh()
+    with pytest.raises(SupervisorError) as caught:
+        made.act(path, "Prefer", (node,))
+    assert (caught.value.code, caught.value.hint) == ("UnknownNode", hint)
+    assert systemd.asked == []
+    assert not (tmp_path / "overrides.yaml").exists()
+
+
+def test_enabled_as_configured_is_no_override(made: Controller) -> None:
+    made.refresh()
+    other = f"{ROOT}/validator/other"
+    for path, configured in ((MAIN, True), (other, False)):
+        name = path.rpartition("/")[2]
+        assert made.act(path, "SetEnabled", (not configured,)) == ()
+        assert overrides.current() == {name: Override(enabled=not configured)}
+        assert made.act(path, "SetEnabled", (configured,)) == ()
+        assert overrides.current() == {}
+        assert made.act(path, "SetEnabled", (configured,)) == ()
+        assert overrides.current() == {}
+
+
+def test_what_counts_is_what_is_configured_not_what_is_in_effect(
+    made: Controller,
+    systemd: Systemd,
+    example: Applied,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disabled = replace(example, overrides={"main": Override(enabled=False)})
+    monkeypatch.setattr(Applied, "load", lambda: disabled)
+    systemd.reloaded()
+    made.refresh()
+    made.act(MAIN, "SetEnabled", (False,))
+    assert overrides.current() == {"main": Override(enabled=False)}
+    made.act(MAIN, "SetEnabled", (True,))
+    assert overrides.current() == {}
+
+
+def test_one_override_leaves_the_others(made: Controller) -> None:
+    made.refresh()
+    made.act(MAIN, "Prefer", ("local",))
+    made.act(f"{ROOT}/validator/other", "SetEnabled", (True,))
+    made.act(MAIN, "SetEnabled", (False,))
+    assert overrides.current() == {
+        "main": Override(enabled=False, prefer="local"),
+        "other": Override(enabled=True),
+    }
+    made.act(MAIN, "Prefer", ("",))
+    assert overrides.current()["main"] == Override(enabled=False)
+
+
+@pytest.mark.parametrize(("method", "value"), [("SetEnabled", False), ("Prefer", "local")])
+@pytest.mark.parametrize(
+    "raw", [b"{", b"\xff", b"[]", b'{"version": 2}', b'{"version": 1, "validators": {"x": 5}}']
+)
+def test_damaged_overrides_are_replaced_by_those_in_effect(
+    made: Controller, systemd: Systemd, tmp_path: Path, raw: bytes, method: str, value: object
+) -> None:
+    made.refresh()
+    (tmp_path / "overrides.yaml").write_bytes(raw)
+    made.act(MAIN, method, (value,))
+    assert list(overrides.current()) == ["main"]
+    assert systemd.asked == [f"start {OVERRIDE}"]
+
+
+def test_what_a_crash_has_left_is_put_into_effect(
+    made: Controller, systemd: Systemd, tmp_path: Path
+) -> None:
+    left = {"main": Override(enabled=False), "gone": Override(enabled=True)}
+    (tmp_path / "overrides.yaml").write_bytes(overrides.text(left))
+    made.refresh()
+    assert systemd.asked == [f"start {OVERRIDE}"]
+    made.act(f"{ROOT}/validator/other", "SetEnabled", (True,))
+    # What fits nothing is forgotten, so that it does not come back with a validator of its name.
+    assert overrides.current() == {"main": left["main"], "other": Override(enabled=True)}
+
+
+def test_overrides_are_written_durably(
+    made: Controller, systemd: Systemd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made.refresh()
+    wrote: list[tuple[Path, int]] = []
+    monkeypatch.setattr(durable, "write", lambda path, _, mode: wrote.append((path, mode)))
+    made.act(MAIN, "Prefer", ("local",))
+    assert wrote == [(tmp_path / "overrides.yaml", 0o644)]
+
+    def full(path: Path, data: bytes, mode: int) -> None:
+        del path, data, mode
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    systemd.asked.clear()
+    monkeypatch.setattr(durable, "write", full)
+    with pytest.raises(SupervisorError, match=r"overrides\.yaml: No space left") as caught:
+        made.act(MAIN, "Prefer", ("local",))
+    assert caught.value.code == "NotWritten"
+    assert systemd.asked == []
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "arguments", "unit"),
+    [
+        (ROOT, "Reload", (), APPLY),
+        (MAIN, "Prefer", ("local",), OVERRIDE),
+        (MAIN, "SetEnabled", (False,), OVERRIDE),
+    ],
+)
+def test_what_is_at_work_already_runs_once_more_and_exactly_once(
+    made: Controller,
+    systemd: Systemd,
+    path: str,
+    method: str,
+    arguments: tuple[object, ...],
+    unit: str,
+) -> None:
+    made.refresh()
+    systemd.states[unit] = UnitState("activating", "start")
+    systemd.changed(unit)
+    made.refresh()
+    # A start of a unit that is starting does nothing: it may have read the file already.
+    for _ in range(3):
+        made.act(path, method, arguments)
+    assert systemd.asked == []
+    systemd.changed(unit)
+    made.refresh()
+    assert systemd.asked == []
+    for state in ("inactive", "failed"):
+        systemd.states[unit] = UnitState(state, "dead")
+        systemd.changed(unit)
+        made.refresh()
+        assert systemd.asked == [f"start {unit}"]
+    made.refresh()
+    # The next request is a new one.
+    made.act(path, method, arguments)
+    assert systemd.asked == [f"start {unit}"] * 2
+
+
+def test_each_of_the_two_has_its_own_turn(made: Controller, systemd: Systemd) -> None:
+    made.refresh()
+    systemd.states[APPLY] = systemd.states[OVERRIDE] = UnitState("activating", "start")
+    made.act(ROOT, "Reload", ())
+    made.act(MAIN, "Prefer", ("local",))
+    systemd.states[APPLY] = UnitState()
+    systemd.changed(APPLY)
+    systemd.changed(OVERRIDE)
+    made.refresh()
+    assert systemd.asked == [f"start {APPLY}"]
+    systemd.states[OVERRIDE] = UnitState("failed", "failed")
+    systemd.changed(OVERRIDE)
+    made.refresh()
+    assert systemd.asked == [f"start {APPLY}", f"start {OVERRIDE}"]
+
+
+def test_an_end_that_comes_with_a_reload_is_an_end_too(made: Controller, systemd: Systemd) -> None:
+    made.refresh()
+    systemd.states[OVERRIDE] = UnitState("activating", "start")
+    made.act(MAIN, "Prefer", ("local",))
+    # It has run the generators, and ended.
+    systemd.states[OVERRIDE] = UnitState()
+    systemd.reloaded()
+    systemd.changed(OVERRIDE)
+    made.refresh()
+    made.refresh()
+    assert systemd.asked == [f"start {OVERRIDE}"]
+
+
+@pytest.mark.parametrize("unit", [APPLY, OVERRIDE])
+def test_a_change_that_failed_is_told(made: Controller, systemd: Systemd, unit: str) -> None:
+    made.refresh()
+    systemd.states[unit] = UnitState("failed", "failed", "config.yaml:4:1: x: unknown key")
+    systemd.changed(unit)
+    found = made.refresh()[ROOT][MANAGER.name]
+    assert (found["ApplyProblem"], found["Healthy"]) == ("config.yaml:4:1: x: unknown key", False)
+    systemd.states[unit] = UnitState("failed", "failed")
+    systemd.changed(unit)
+    assert made.refresh()[ROOT][MANAGER.name]["ApplyProblem"] == f"{unit} has failed"
+    systemd.states[unit] = UnitState()
+    systemd.changed(unit)
+    assert made.refresh()[ROOT][MANAGER.name]["ApplyProblem"] == ""
+
+
+def test_a_unit_that_waits_for_its_restart_is_looked_at_again_once(
+    made: Controller, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    made.refresh()
+    assert made.pause is None
+    systemd.states[TUNNEL] = UnitState("activating", "auto-restart")
+    systemd.changed(TUNNEL)
+    made.refresh()
+    assert made.pause == pytest.approx(controller.LOOK_AGAIN_SECONDS)
+    assert not made.stale
+    now += controller.LOOK_AGAIN_SECONDS
+    assert made.pause == 0
+    assert made.stale
+    made.refresh()
+    assert made.pause is None, "however long it waits"
+    assert not made.stale

@@ -17,11 +17,11 @@ from jeepney import (
 )
 
 from validator_supervisor import journal
+from validator_supervisor.applied import Applied
 from validator_supervisor.bus import dispatch, interface, model, names
-from validator_supervisor.bus.dispatch import Dispatcher, changes
+from validator_supervisor.bus.dispatch import Caller, Dispatcher, changes
 from validator_supervisor.bus.interface import INTERFACES, MANAGER, NODE, VALIDATOR
 from validator_supervisor.bus.model import Objects, World
-from validator_supervisor.config import Applied
 from validator_supervisor.errors import SupervisorError
 
 MAIN = names.validator_path("main")
@@ -36,8 +36,9 @@ class Bus:
         self.did: list[tuple[str, str, tuple[object, ...]]] = []
         self.audited: list[dict[str, str]] = []
         self.result: tuple[object, ...] = (True,)
+        self.callers = {":1.5": Caller(1005, operates=True)}
         self.raises: Exception | None = None
-        self.dispatcher = Dispatcher(self.act, {":1.5": 1005}.__getitem__, "0123")
+        self.dispatcher = Dispatcher(self.act, self.callers.__getitem__, "0123")
         self.dispatcher.objects = objects
 
     def act(self, path: str, method: str, arguments: tuple[object, ...]) -> tuple[object, ...]:
@@ -98,8 +99,9 @@ def test_method_is_carried_out_and_audited(bus: Bus) -> None:
     assert bus.did == [(MAIN, "Start", ())]
     assert bus.audited == [
         {
-            "MESSAGE": f"Start of {MAIN} by uid 1005: done",
+            "MESSAGE": f"Start() of {MAIN} by uid 1005: done",
             "VALIDATOR_METHOD": "Start",
+            "VALIDATOR_ARGUMENTS": "",
             "VALIDATOR_OBJECT": MAIN,
             "VALIDATOR_CALLER_UID": "1005",
             "VALIDATOR_RESULT": "done",
@@ -124,6 +126,24 @@ def test_unexpected_failure_is_logged_and_the_next_call_answered(
     assert "RuntimeError: oops" in capsys.readouterr().err
     bus.raises = None
     assert bus.call(MAIN, VALIDATOR.name, "Start") == (True,)
+
+
+def test_who_only_looks_changes_nothing_whatever_the_bus_lets_through(bus: Bus) -> None:
+    bus.callers[":1.5"] = Caller(1006, operates=False)
+    error, words = bus.call(MAIN, VALIDATOR.name, "Prefer", "s", "a\nb")
+    assert error == f"{FREEDESKTOP}AccessDenied"
+    assert words == "for root and validator-operators"
+    assert bus.did == []
+    assert bus.audited[0]["MESSAGE"] == f"Prefer(a?b) of {MAIN} by uid 1006: refused"
+    assert bus.audited[0]["VALIDATOR_ARGUMENTS"] == "a?b"
+    assert bus.call(MAIN, names.PROPERTIES, "Get", "ss", VALIDATOR.name, "Name")
+
+
+def test_words_of_an_error_are_a_line_and_no_longer(bus: Bus) -> None:
+    bus.raises = SupervisorError("UnknownNode", "x\n" * 5_000_000)
+    _, words = bus.call(MAIN, VALIDATOR.name, "Prefer", "s", "y" * 1_000_000)
+    assert words == "x?" * (dispatch.WORDS_MAX // 2)
+    assert len(bus.audited[0]["MESSAGE"]) < dispatch.WORDS_MAX + 200
 
 
 def test_nothing_is_done_for_a_caller_who_has_left(bus: Bus) -> None:

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from validator_supervisor import __version__
+from validator_supervisor.applied import Applied
 from validator_supervisor.bus import model
 from validator_supervisor.bus.interface import INTERFACES, MANAGER, NODE, VALIDATOR
 from validator_supervisor.bus.model import Run, UnitState, Values, World
-from validator_supervisor.config import Applied
+from validator_supervisor.overrides import Override
 from validator_supervisor.tunnel import HOST_KEY_CHANGED
 from validator_supervisor.watch import Attesting, Reading
 
@@ -30,7 +31,10 @@ def world(example: Applied) -> World:
     return World(
         example,
         UP,
-        {HELSINKI: Reading(HELSINKI, True, "", 1, 2000), LOCAL: Reading(LOCAL, False, "away")},
+        {
+            HELSINKI: Reading(HELSINKI, True, "", 1, 2000, peers=40),
+            LOCAL: Reading(LOCAL, False, "away"),
+        },
         {"main": Attesting(9, 1, 1)},
         {"main": Run("helsinki", (KEY,))},
     )
@@ -70,6 +74,7 @@ def test_objects_are_those_of_the_configuration(
         f"{ROOT}/node/helsinki",
         f"{ROOT}/validator/main",
         f"{ROOT}/validator/other",
+        f"{ROOT}/validator/hub",
     ]
     assert list(model.objects(World(make("")))) == [ROOT]
 
@@ -85,6 +90,8 @@ def test_a_running_validator(world: World) -> None:
         "StatusText": "running lodestar",
         "SinceUSec": 6,
         "ConnectedNode": "helsinki",
+        "PreferredNode": "",
+        "Overridden": [],
         "Release": "lodestar",
         "PublicKeys": [KEY],
         "Restarts": 2,
@@ -92,6 +99,22 @@ def test_a_running_validator(world: World) -> None:
         "AttestedEpoch": 9,
         "AttestingKeys": 1,
     }
+
+
+def test_what_is_overridden_is_shown(world: World) -> None:
+    given = {"main": Override(enabled=False, prefer="local"), "other": Override(enabled=True)}
+    changed = replace(world, applied=replace(world.applied, overrides=given))
+    main, other = validator(changed), validator(changed, "other")
+    assert (main["PreferredNode"], main["Overridden"]) == ("local", ["enabled", "prefer"])
+    assert main["Enabled"] is False
+    assert (other["PreferredNode"], other["Overridden"]) == ("", ["enabled"])
+    assert other["Enabled"] is True
+
+
+def test_a_validator_of_another_kind_has_no_network_and_no_client(world: World) -> None:
+    for name, kind in (("other", "command"), ("hub", "cosmos")):
+        found = validator(world, name)
+        assert (found["Kind"], found["Network"], found["Release"]) == (kind, "", "")
 
 
 def test_a_validator_that_is_down_is_connected_to_nothing(world: World) -> None:
@@ -110,6 +133,7 @@ def test_a_node_and_its_beacon(world: World) -> None:
         "BeaconHealthy": True,
         "BeaconProblem": "",
         "BeaconLatencyUSec": 2000,
+        "BeaconPeers": 40,
     }
     local = node(world, "local")
     assert (local["TunnelState"], local["BeaconHealthy"], local["BeaconProblem"]) == (
@@ -142,7 +166,7 @@ def test_words_for_a_tunnel(world: World, active: str, status: int, word: str) -
 
 
 def test_healthy_is_every_tunnel_and_every_enabled_validator(world: World) -> None:
-    assert manager(world) == {"Version": __version__, "Healthy": True}
+    assert manager(world) == {"Version": __version__, "Healthy": True, "ApplyProblem": ""}
     for unit in UP:
         assert manager(with_unit(world, unit, active="activating"))["Healthy"] is False
 

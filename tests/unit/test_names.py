@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 from validator_supervisor.bus import names
 from validator_supervisor.bus.manager import unit_path
-from validator_supervisor.config import NAME
+from validator_supervisor.kinds import NAME_PATTERN
+
+NAMES = st.from_regex(NAME_PATTERN, fullmatch=True)
 
 
 @pytest.mark.parametrize(
@@ -24,7 +26,7 @@ def test_path_of_a_unit_is_systemds() -> None:
     )
 
 
-@given(st.from_regex(NAME, fullmatch=True), st.from_regex(NAME, fullmatch=True))
+@given(NAMES, NAMES)
 def test_paths_are_valid_and_differ_as_names_do(one: str, two: str) -> None:
     paths = [names.validator_path(name) for name in (one, two)]
     for path in paths:

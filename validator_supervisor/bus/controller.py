@@ -1,19 +1,26 @@
 """The controller: keeps the objects as systemd and the watch have them, and carries out calls."""
 
+import contextlib
+import time
+from dataclasses import replace
 from pathlib import Path
 
-from validator_supervisor import config, journal, watch
+from validator_supervisor import durable, journal, overrides, watch
+from validator_supervisor.applied import Applied
 from validator_supervisor.bus import model, names
 from validator_supervisor.bus.manager import Systemd
-from validator_supervisor.bus.model import Objects, UnitState, World
-from validator_supervisor.config import Applied
-from validator_supervisor.document import from_plain
+from validator_supervisor.bus.model import APPLY, OVERRIDE, Objects, UnitState, World
 from validator_supervisor.errors import SupervisorError
-from validator_supervisor.generator import tunnel_unit, validator_unit
+from validator_supervisor.nodes import Node
+from validator_supervisor.overrides import Override, Overrides
+from validator_supervisor.units import tunnel_unit, validator_unit
+from validator_supervisor.validators import Validator
 
 WATCH = "validator-watch.service"
-APPLY = "validator-apply.service"
 RUNTIME = Path("/run/validator")
+# After the RestartSec= of a tunnel. systemd notices the end of that time only when something wakes
+# it, or up to 250 ms late (sd_event_add_time(3)): the question wakes it.
+LOOK_AGAIN_SECONDS = 0.03
 
 
 class Controller:
@@ -21,9 +28,16 @@ class Controller:
 
     def __init__(self, systemd: Systemd) -> None:
         self._systemd = systemd
-        self._applied = Applied(config.read(from_plain({}, "nothing")), {})
+        self._applied = Applied()
         self._units: dict[str, UnitState] = {}
         self._stale: set[str] = set()
+        # Started once more when they have ended: they were at work when they were asked for.
+        self._again: set[str] = set()
+        # When to look again at units that wait for their restart.
+        self._soon: dict[str, float] = {}
+        # Overrides that validator-override.service has not put into effect yet.
+        self._written: Overrides | None = None
+        self._problem = ""
         self._reread = True
         self._seen = 0
         systemd.subscribe(self._stale.add, self._on_reload)
@@ -34,7 +48,13 @@ class Controller:
     @property
     def stale(self) -> bool:
         """Whether anything has changed since ``refresh``."""
-        return self._reread or bool(self._stale) or self._seen != self._results()
+        due = self.pause == 0
+        return due or self._reread or bool(self._stale) or self._seen != self._results()
+
+    @property
+    def pause(self) -> float | None:
+        """Seconds until there is something to look at again; None: not before a signal."""
+        return max(0.0, min(self._soon.values()) - time.monotonic()) if self._soon else None
 
     @staticmethod
     def _results() -> int:
@@ -45,17 +65,30 @@ class Controller:
             return 0
 
     def refresh(self) -> Objects:
-        """Read again what has changed, and return every object."""
+        """Read again what has changed, and return every object.
+
+        Raises SupervisorError ``SystemdRefused`` while systemd does not answer, as when it is
+        executed anew; what has changed is read the next time.
+        """
         if self._reread:
-            self._reread = False
             self._read()
+            self._reread = False
         for unit in list(self._stale):
+            self._units[unit] = self._systemd.state(unit)
+            if self._units[unit].sub == "auto-restart":
+                self._soon[unit] = time.monotonic() + LOOK_AGAIN_SECONDS
+            if unit in self._again and self._units[unit].active != "activating":
+                self._systemd.start(unit)
+                self._again.discard(unit)
             self._stale.discard(unit)
+        for unit in [unit for unit, due in self._soon.items() if due <= time.monotonic()]:
+            del self._soon[unit]
             self._units[unit] = self._systemd.state(unit)
         self._seen = self._results()
         return model.objects(
             World(
                 applied=self._applied,
+                problem=self._problem,
                 units=self._units,
                 readings=watch.readings(),
                 attesting=watch.attesting(),
@@ -67,19 +100,65 @@ class Controller:
         )
 
     def act(self, path: str, method: str, arguments: tuple[object, ...]) -> tuple[object, ...]:
-        """Carry out a method of one of our interfaces. Raises SupervisorError."""
-        del arguments  # no method takes any yet
+        """Carry out a method of one of our interfaces. Raises SupervisorError.
+
+        What takes time is begun: properties tell of its end. Calls are taken one after the other.
+        """
         for validator in self._applied.config.validators.values():
             if path == names.validator_path(validator.name):
-                return (self._switch(validator_unit(validator.name), method),)
+                return self._act_on_validator(validator, method, arguments)
         for node in self._applied.config.nodes.values():
             if path == names.node_path(node.name):
-                if not node.host:
-                    raise SupervisorError("NoTunnel", f"node {node.name} is this host")
-                self._systemd.restart(tunnel_unit(node.name))
+                self._reconnect(node)
                 return ()
-        self._systemd.start(APPLY)
+        self._begin(APPLY)
         return ()
+
+    def _act_on_validator(
+        self, validator: Validator, method: str, arguments: tuple[object, ...]
+    ) -> tuple[object, ...]:
+        unit = validator_unit(validator.name)
+        if method in ("Start", "Stop"):
+            return (self._switch(unit, method),)
+        if method == "Restart":
+            self._systemd.restart(unit)
+        elif method == "SetEnabled":
+            configured = self._applied.configured.validators[validator.name].enabled
+            enabled = bool(arguments[0])
+            self._override(validator, enabled=None if enabled == configured else enabled)
+        else:
+            node, known = str(arguments[0]), self._applied.beacons(validator)
+            if node and node not in known:
+                names_of = ", ".join(sorted(known)) or "none"
+                raise SupervisorError(
+                    "UnknownNode",
+                    f"{node} is no node of {validator.name} with a beacon node",
+                    f"its nodes: {names_of}",
+                )
+            self._override(validator, prefer=node)
+        return ()
+
+    def _override(self, validator: Validator, **changes: object) -> None:
+        stored = {**self._applied.overrides, **(self._written or {})}
+        mine = replace(stored.get(validator.name, Override()), **changes)  # type: ignore[arg-type]
+        changed = overrides.text({**stored, validator.name: mine})
+        try:
+            durable.write(overrides.FILE, changed, 0o644)
+        except OSError as failure:
+            raise SupervisorError("NotWritten", f"{overrides.FILE}: {failure.strerror}") from None
+        self._written = {**(self._written or {}), validator.name: mine}
+        self._begin(OVERRIDE)
+
+    def _begin(self, unit: str) -> None:
+        if self._systemd.active(unit) == "activating":
+            self._again.add(unit)
+        else:
+            self._systemd.start(unit)
+
+    def _reconnect(self, node: Node) -> None:
+        if not node.host:
+            raise SupervisorError("NoTunnel", f"node {node.name} is this host")
+        self._systemd.restart(tunnel_unit(node.name))
 
     def _switch(self, unit: str, method: str) -> bool:
         active = self._systemd.active(unit)
@@ -95,12 +174,26 @@ class Controller:
 
     def _read(self) -> None:
         try:
-            self._applied = config.applied()
+            self._applied, self._problem = Applied.load(), ""
         except SupervisorError as failure:
             journal.error(failure)
-            return
+            self._problem = failure.message
         units = [tunnel_unit(n.name) for n in self._applied.config.nodes.values() if n.host]
         units += [validator_unit(name) for name in self._applied.config.validators]
+        units += [APPLY, OVERRIDE]
         for unit in [*units, WATCH]:
             self._systemd.watch(unit)
         self._units = {unit: self._systemd.state(unit) for unit in units}
+        self._compare()
+
+    def _compare(self) -> None:
+        """Forget the overrides that are in effect; begin what was left by a crash."""
+        there = self._applied.overrides
+        if self._written is None:
+            self._written = {}
+            with contextlib.suppress(SupervisorError):
+                stored = overrides.meaningful(self._applied.configured, overrides.current())
+                if stored != there:
+                    self._written = stored
+                    self._begin(OVERRIDE)
+        self._written = {n: o for n, o in self._written.items() if there.get(n, Override()) != o}

@@ -6,6 +6,7 @@ Follows the D-Bus specification (https://dbus.freedesktop.org/doc/dbus-specifica
 
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from jeepney import HeaderFields, Message, MessageType, new_error, new_method_return, new_signal
@@ -18,8 +19,18 @@ from validator_supervisor.bus.interface import INTERFACES, Interface, Method
 from validator_supervisor.bus.model import Objects, Values
 from validator_supervisor.errors import SupervisorError
 
+# Of an error: a line of text.
+WORDS_MAX = 500
 FREEDESKTOP_ERROR = "org.freedesktop.DBus.Error."
 BY_NAME = {interface.name: interface for interface in INTERFACES}
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who has called: a Unix user, and whether it may change anything."""
+
+    uid: int
+    operates: bool
 
 
 class Actions(Protocol):
@@ -39,9 +50,9 @@ class RefusedError(Exception):
 
 
 class Dispatcher:
-    """Answers method calls; ``caller`` returns the Unix user id behind a bus name."""
+    """Answers method calls; ``caller`` returns who is behind a bus name."""
 
-    def __init__(self, actions: Actions, caller: Callable[[str], int], machine_id: str) -> None:
+    def __init__(self, actions: Actions, caller: Callable[[str], Caller], machine_id: str) -> None:
         self.objects: Objects = {}
         self._actions = actions
         self._caller = caller
@@ -55,13 +66,13 @@ class Dispatcher:
             signature, body = self._call(message)
             reply = new_method_return(message, signature or None, body)
         except RefusedError as refused:
-            reply = new_error(message, refused.name, "s", (refused.message,))
+            reply = _error(message, refused.name, refused.message)
         except SupervisorError as failure:
-            reply = new_error(message, names.ERROR + failure.code, "s", (str(failure),))
+            reply = _error(message, names.ERROR + failure.code, str(failure))
         except Exception as failure:
             for line in traceback.format_exc().splitlines():
                 journal.log(journal.ERROR, line)
-            reply = new_error(message, FREEDESKTOP_ERROR + "Failed", "s", (str(failure),))
+            reply = _error(message, FREEDESKTOP_ERROR + "Failed", str(failure))
         # NO_REPLY_EXPECTED; not message.header.flags & …: jeepney has it as an IntFlag
         return None if int(message.header.flags) & 1 else reply
 
@@ -100,16 +111,22 @@ class Dispatcher:
 
     def _act(self, message: Message, path: str, member: str) -> tuple[object, ...]:
         sender = message.header.fields.get(HeaderFields.sender, "")
-        uid = self._caller(sender)
-        result = "refused"
+        caller = self._caller(sender)
+        uid, result = caller.uid, "refused"
         try:
+            # The bus's policy says so, too, but not of who comes from afar: it has no rule for
+            # those who are in two groups.
+            if not caller.operates:
+                raise RefusedError("AccessDenied", "for root and validator-operators")
             values = self._actions(path, member, message.body)
             result = "done"
             return values
         finally:
+            given = journal.printable(" ".join(map(str, message.body))[:WORDS_MAX])
             journal.audit(
-                f"{member} of {path} by uid {uid}: {result}",
+                f"{member}({given}) of {path} by uid {uid}: {result}",
                 VALIDATOR_METHOD=member,
+                VALIDATOR_ARGUMENTS=given,
                 VALIDATOR_OBJECT=path,
                 VALIDATOR_CALLER_UID=str(uid),
                 VALIDATOR_RESULT=result,
@@ -178,6 +195,11 @@ STANDARD: dict[tuple[str, str], Method] = {
         "GetManagedObjects", gives=(("objects", "a{oa{sa{sv}}}"),)
     ),
 }
+
+
+def _error(message: Message, name: str, words: str) -> Message:
+    # What a caller sends may be in it, and may be as long as a message can be.
+    return new_error(message, name, "s", (journal.printable(words[:WORDS_MAX]),))
 
 
 def variants(name: str, values: Values) -> Values:

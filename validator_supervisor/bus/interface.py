@@ -1,9 +1,8 @@
 """Interfaces as tables: introspection, dispatch and change signals follow from them."""
 
 from dataclasses import dataclass
-from xml.sax.saxutils import quoteattr
 
-from validator_supervisor.bus.names import SERVICE
+from validator_supervisor.bus import names
 
 
 @dataclass(frozen=True)
@@ -48,15 +47,18 @@ class Interface:
 
 
 MANAGER = Interface(
-    f"{SERVICE}.Manager",
+    names.MANAGER,
     (Method("Reload"),),
-    (Property("Version", "s", "const"), Property("Healthy", "b")),
+    (Property("Version", "s", "const"), Property("Healthy", "b"), Property("ApplyProblem", "s")),
 )
 VALIDATOR = Interface(
-    f"{SERVICE}.Validator",
+    names.VALIDATOR,
     (
         Method("Start", gives=(("accepted", "b"),)),
         Method("Stop", gives=(("accepted", "b"),)),
+        Method("Restart"),
+        Method("SetEnabled", (("enabled", "b"),)),
+        Method("Prefer", (("node", "s"),)),
     ),
     (
         Property("Name", "s", "const"),
@@ -68,6 +70,8 @@ VALIDATOR = Interface(
         Property("StatusText", "s"),
         Property("SinceUSec", "t"),
         Property("ConnectedNode", "s"),
+        Property("PreferredNode", "s"),
+        Property("Overridden", "as"),
         Property("Release", "s"),
         Property("PublicKeys", "as"),
         Property("Restarts", "u"),
@@ -77,7 +81,7 @@ VALIDATOR = Interface(
     ),
 )
 NODE = Interface(
-    f"{SERVICE}.Node",
+    names.NODE,
     (Method("Reconnect"),),
     (
         Property("Name", "s", "const"),
@@ -88,6 +92,7 @@ NODE = Interface(
         Property("BeaconHealthy", "b"),
         Property("BeaconProblem", "s"),
         Property("BeaconLatencyUSec", "t", "false"),
+        Property("BeaconPeers", "u", "false"),
     ),
 )
 INTERFACES = (MANAGER, VALIDATOR, NODE)
@@ -151,31 +156,31 @@ DOCTYPE = """\
 
 def interface_xml(interface: Interface) -> str:
     """Return the introspection of one of our interfaces."""
-    lines = [f"  <interface name={quoteattr(interface.name)}>"]
+    lines = [f'  <interface name="{interface.name}">']
     for method in interface.methods:
         arguments = [(*a, "in") for a in method.takes] + [(*a, "out") for a in method.gives]
         end = "" if arguments else "/"
-        lines.append(f"    <method name={quoteattr(method.name)}{end}>")
+        lines.append(f'    <method name="{method.name}"{end}>')
         lines += [
-            f"      <arg name={quoteattr(name)} type={quoteattr(kind)} direction={quoteattr(way)}/>"
+            f'      <arg name="{name}" type="{kind}" direction="{way}"/>'
             for name, kind, way in arguments
         ]
         if arguments:
             lines.append("    </method>")
     for prop in interface.properties:
-        head = f"    <property name={quoteattr(prop.name)} type={quoteattr(prop.signature)}"
+        head = f'    <property name="{prop.name}" type="{prop.signature}"'
         if prop.emits == "true":  # the default of the specification
             lines.append(f'{head} access="read"/>')
             continue
         lines.append(f'{head} access="read">')
-        lines.append(f"      <annotation name={quoteattr(EMITS)} value={quoteattr(prop.emits)}/>")
+        lines.append(f'      <annotation name="{EMITS}" value="{prop.emits}"/>')
         lines.append("    </property>")
     return "\n".join([*lines, "  </interface>\n"])
 
 
 def introspection(own: str, children: list[str]) -> str:
     """Return the introspection of an object: its interfaces' XML and its children's names."""
-    nodes = "".join(f"  <node name={quoteattr(child)}/>\n" for child in children)
+    nodes = "".join(f'  <node name="{child}"/>\n' for child in children)
     return f"{DOCTYPE}<node>\n{STANDARD_XML}{own}{nodes}</node>\n"
 
 

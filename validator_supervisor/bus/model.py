@@ -5,14 +5,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from validator_supervisor import __version__
+from validator_supervisor.applied import Applied
 from validator_supervisor.bus import names
 from validator_supervisor.bus.interface import MANAGER, NODE, VALIDATOR
-from validator_supervisor.config import Applied, Node, Validator
 from validator_supervisor.document import read_json
 from validator_supervisor.errors import SupervisorError
-from validator_supervisor.generator import tunnel_unit, validator_unit
+from validator_supervisor.nodes import Node
+from validator_supervisor.overrides import Override
 from validator_supervisor.tunnel import HOST_KEY_CHANGED
+from validator_supervisor.units import tunnel_unit, validator_unit
+from validator_supervisor.validators import Ethereum, Validator
 from validator_supervisor.watch import Attesting, Reading
+
+# What puts a changed file, and what was changed at run time, into effect.
+APPLY, OVERRIDE = "validator-apply.service", "validator-override.service"
 
 Values = dict[str, object]
 # Object path → interface → property → value.
@@ -48,6 +54,8 @@ class World:
     readings: Mapping[str, Reading] = field(default_factory=dict)
     attesting: Mapping[str, Attesting] = field(default_factory=dict)
     runs: Mapping[str, Run] = field(default_factory=dict)
+    # Why ``applied`` is not what validator-apply.service has written.
+    problem: str = ""
 
     def unit(self, name: str) -> UnitState:
         """Return the state of a unit."""
@@ -95,8 +103,22 @@ def _manager(world: World) -> Values:
         for v in config.validators.values()
         if v.enabled
     ]
-    healthy = all(running) and all(state in ("none", "connected") for state in tunnels)
-    return {"Version": __version__, "Healthy": healthy}
+    connected = all(state in ("none", "connected") for state in tunnels)
+    problem = _apply_problem(world)
+    healthy = all(running) and connected and not problem
+    return {"Version": __version__, "Healthy": healthy, "ApplyProblem": problem}
+
+
+def _apply_problem(world: World) -> str:
+    apply, override = world.unit(APPLY), world.unit(OVERRIDE)
+    if world.problem:
+        return world.problem
+    if apply.active == "failed":
+        return apply.status or f"{APPLY} has failed"
+    # One that has ended well has put the overrides into effect, too.
+    if override.active == "failed" and override.since_usec >= apply.since_usec:
+        return override.status or f"{OVERRIDE} has failed"
+    return ""
 
 
 def _node(world: World, node: Node) -> Values:
@@ -113,6 +135,7 @@ def _node(world: World, node: Node) -> Values:
         "BeaconHealthy": bool(seen) and not bad,
         "BeaconProblem": bad[0].problem if bad else "",
         "BeaconLatencyUSec": max((reading.latency_usec for reading in seen), default=0),
+        "BeaconPeers": min((reading.peers for reading in seen), default=0),
     }
 
 
@@ -120,17 +143,21 @@ def _validator(world: World, validator: Validator) -> Values:
     unit = world.unit(validator_unit(validator.name))
     run = world.runs.get(validator.name, Run())
     seen = world.attesting.get(validator.name, Attesting())
+    override = world.applied.overrides.get(validator.name, Override())
+    ethereum = validator if isinstance(validator, Ethereum) else None
     return {
         "Name": validator.name,
         "Kind": validator.kind,
-        "Network": validator.network,
+        "Network": ethereum.network if ethereum else "",
         "Enabled": validator.enabled,
         "ActiveState": unit.active,
         "SubState": unit.sub,
         "StatusText": unit.status,
         "SinceUSec": unit.since_usec,
         "ConnectedNode": run.node if unit.active == "active" else "",
-        "Release": validator.release.client,
+        "PreferredNode": override.prefer,
+        "Overridden": override.names(),
+        "Release": ethereum.release.client if ethereum else "",
         "PublicKeys": list(run.public_keys),
         "Restarts": unit.restarts,
         "LastExitStatus": unit.exit_status,

@@ -4,6 +4,10 @@ SERVICE = "org.validatorsupervisor1"
 ROOT = "/org/validatorsupervisor1"
 ERROR = f"{SERVICE}.Error."
 
+MANAGER = f"{SERVICE}.Manager"
+VALIDATOR = f"{SERVICE}.Validator"
+NODE = f"{SERVICE}.Node"
+
 PROPERTIES = "org.freedesktop.DBus.Properties"
 INTROSPECTABLE = "org.freedesktop.DBus.Introspectable"
 OBJECT_MANAGER = "org.freedesktop.DBus.ObjectManager"

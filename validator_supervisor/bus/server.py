@@ -1,5 +1,6 @@
 """The controller's loop: two connections to the bus and one to systemd, in one thread."""
 
+import grp
 import selectors
 from pathlib import Path
 
@@ -10,12 +11,15 @@ from jeepney.wrappers import DBusErrorResponse, unwrap_msg
 from validator_supervisor import journal
 from validator_supervisor.bus import names
 from validator_supervisor.bus.controller import Controller
-from validator_supervisor.bus.dispatch import Dispatcher, changes
+from validator_supervisor.bus.dispatch import Caller, Dispatcher, changes
 from validator_supervisor.bus.manager import Systemd
 from validator_supervisor.errors import SupervisorError
 
 # The bus itself; jeepney has no name for every call to it in every release.
 BUS = DBusAddress("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBus")
+OPERATORS = "validator-operators"
+# Between two questions to a systemd that does not answer.
+RETRY_SECONDS = 0.5
 DO_NOT_QUEUE = 4  # DBUS_NAME_FLAG_DO_NOT_QUEUE
 # Answered before the controller looks at systemd again.
 CALLS_PER_TURN = 64
@@ -26,13 +30,14 @@ class Server:
     """Serves the API until the bus goes away."""
 
     def __init__(self) -> None:
+        self._waiting = False
         self._systemd = Systemd()
         self._controller = Controller(self._systemd)
         # A question of our own must not swallow a caller's message: it has its own connection.
         self._asking = open_dbus_connection("SYSTEM")
         self._serving = open_dbus_connection("SYSTEM")
         machine_id = Path("/etc/machine-id").read_text().strip()
-        self._dispatcher = Dispatcher(self._controller.act, self._uid, machine_id)
+        self._dispatcher = Dispatcher(self._controller.act, self._caller, machine_id)
 
     def run(self) -> None:
         """Take the name and serve. Raises SupervisorError when the name is taken."""
@@ -43,7 +48,8 @@ class Server:
         selector.register(self._systemd.fileno(), selectors.EVENT_READ)
         busy = True
         while True:
-            selector.select(0 if busy else None)
+            pause = 0 if busy else self._controller.pause
+            selector.select(RETRY_SECONDS if self._waiting else pause)
             # Some of each in turn: neither a flood of calls nor one of changes stops the other.
             self._systemd.process()
             self._refresh()
@@ -68,7 +74,15 @@ class Server:
     def _refresh(self) -> None:
         if self._controller.stale:
             before = self._dispatcher.objects
-            self._dispatcher.objects = self._controller.refresh()
+            try:
+                self._dispatcher.objects = self._controller.refresh()
+            except SupervisorError as failure:
+                if failure.code != "SystemdRefused" or not before:
+                    raise
+                journal.log(journal.NOTICE, f"tried again: {failure.message}")
+                self._waiting = True
+                return
+            self._waiting = False
             for signal in changes(before, self._dispatcher.objects) if before else []:
                 self._serving.send(signal)
 
@@ -83,20 +97,22 @@ class Server:
         return True
 
     def _answer(self, message: Message) -> None:
-        self._systemd.process()
-        self._refresh()
+        if not self._waiting:
+            self._systemd.process()
+            self._refresh()
         reply = self._dispatcher.answer(message)
         if reply is not None:
             self._serving.send(reply)
 
-    def _uid(self, sender: str) -> int:
-        question = new_method_call(BUS, "GetConnectionUnixUser", "s", (sender,))
+    def _caller(self, sender: str) -> Caller:
+        question = new_method_call(BUS, "GetConnectionCredentials", "s", (sender,))
         try:
-            (uid,) = unwrap_msg(self._asking.send_and_get_reply(question))
+            (found,) = unwrap_msg(self._asking.send_and_get_reply(question))
         except DBusErrorResponse:
             # What cannot be written down is not done.
             raise SupervisorError("CallerGone", f"{sender} has left the bus") from None
-        return int(uid)
+        uid, groups = int(found["UnixUserID"][1]), found.get("UnixGroupIDs", ("au", ()))[1]
+        return Caller(uid, uid == 0 or grp.getgrnam(OPERATORS).gr_gid in groups)
 
 
 def serve() -> None:

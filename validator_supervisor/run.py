@@ -1,12 +1,13 @@
 """The one door for processes."""
 
 import os
-import signal
-import subprocess
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from validator_supervisor.errors import SupervisorError
+
+if TYPE_CHECKING:  # who becomes another process starts none, and should lose no time
+    import subprocess
 
 # What a program we start may see of our environment; a secret never travels in it.
 KEPT = ("PATH", "LANG", "NOTIFY_SOCKET", "RUNTIME_DIRECTORY", "STATE_DIRECTORY")
@@ -20,13 +21,15 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def run(
     argv: Sequence[str], *, seconds: float, stdin: bytes = b"", check: bool = True
-) -> subprocess.CompletedProcess[bytes]:
+) -> "subprocess.CompletedProcess[bytes]":
     """Run ``argv`` to its end, at most ``seconds``.
 
     Raises SupervisorError ``ProcessFailed`` when it cannot be started, does not end in time or,
     with ``check``, ends with another status than 0; the message names the program, its status or
     signal, and the last line it wrote to standard error.
     """
+    import subprocess
+
     name = os.path.basename(argv[0])  # noqa: PTH119
     try:
         done = subprocess.run(
@@ -43,7 +46,7 @@ def run(
     return done
 
 
-def ending(done: subprocess.CompletedProcess[bytes]) -> str:
+def ending(done: "subprocess.CompletedProcess[bytes]") -> str:
     """Say how a process ended: its status or signal, and its last words."""
     code = done.returncode
     how = f"was killed by {_signal(-code)}" if code < 0 else f"exited with {code}"
@@ -52,6 +55,8 @@ def ending(done: subprocess.CompletedProcess[bytes]) -> str:
 
 
 def _signal(number: int) -> str:
+    import signal
+
     # Of the real-time signals only the first and the last have a name.
     known = [s.name for s in signal.Signals if s == number]
     return known[0] if known else f"signal {number}"

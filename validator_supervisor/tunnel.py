@@ -13,8 +13,9 @@ import time
 from pathlib import Path
 
 from validator_supervisor import durable
-from validator_supervisor.config import FIRST_USE, Applied, Forward, Node
+from validator_supervisor.applied import Applied
 from validator_supervisor.errors import SupervisorError
+from validator_supervisor.nodes import FIRST_USE, Forward, Node
 
 # What a tunnel's credential holds where there is no ssh key.
 NO_IDENTITY = "none"
@@ -28,7 +29,7 @@ POLL_SECONDS = 0.02
 def forwards(node: Node, applied: Applied) -> list[Forward]:
     """Return every forward of the tunnel: one for each beacon address, then the configured."""
     beacons = [
-        Forward(applied.ports[f"{node.name}/{network}"], address, reverse=False)
+        Forward(local=applied.ports[f"{node.name}/{network}"], remote=address)
         for network, address in node.beacon.items()
     ]
     return beacons + list(node.forwards)
@@ -61,7 +62,7 @@ def argv(node: Node, applied: Applied, directory: Path, credentials: Path, pin: 
         "IdentitiesOnly": "yes",
         "IdentityAgent": "none",
         "IdentityFile": str(credentials / "identity"),
-        "KnownHostsCommand": f"{HOST_KEY_HELPER} {node.name} %H %t %K",
+        "KnownHostsCommand": f"{HOST_KEY_HELPER} {node.name} %H %t %K {pin}".rstrip(),
         "LogLevel": "INFO",
         "PermitLocalCommand": "no",
         "PreferredAuthentications": "publickey",

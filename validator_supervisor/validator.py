@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 from validator_supervisor import durable
+from validator_supervisor.applied import Applied
 from validator_supervisor.clients import CLIENTS
-from validator_supervisor.config import Applied, Validator
 from validator_supervisor.errors import TEMPORARY, SupervisorError
+from validator_supervisor.validators import Cosmos, Ethereum, Validator
 from validator_supervisor.watch import RESULTS, Reading, readings
 
 
@@ -43,7 +44,7 @@ def users_of(directory: Path, proc: Path = Path("/proc")) -> list[int]:
     return found
 
 
-def remove_stale_locks(validator: Validator, state: Path) -> list[Path]:
+def remove_stale_locks(validator: Ethereum, state: Path) -> list[Path]:
     """Remove what a killed client has left; call with ``lock`` held.
 
     Raises SupervisorError ``AlreadyRunning`` while a process has the directory open.
@@ -62,7 +63,7 @@ def remove_stale_locks(validator: Validator, state: Path) -> list[Path]:
     return stale
 
 
-def healthy_beacons(applied: Applied, validator: Validator, path: Path = RESULTS) -> list[str]:
+def healthy_beacons(applied: Applied, validator: Ethereum, path: Path = RESULTS) -> list[str]:
     """Return the validator's healthy nodes, preferred first.
 
     Raises SupervisorError ``NoBeacon`` (temporary) when there is none, with each one's problem.
@@ -81,14 +82,47 @@ def healthy_beacons(applied: Applied, validator: Validator, path: Path = RESULTS
 
 def argv(applied: Applied, validator: Validator, state: Path, nodes: list[str]) -> list[str]:
     """Return the arguments of the process to become."""
-    if validator.kind == "command":
-        return list(validator.command)
-    urls = applied.beacons(validator)
-    client = CLIENTS[validator.release.client]
-    return client.run(validator, state, [urls[name] for name in nodes])
+    if isinstance(validator, Ethereum):
+        urls = applied.beacons(validator)
+        client = CLIENTS[validator.release.client]
+        return client.run(validator, state, [urls[name] for name in nodes])
+    if isinstance(validator, Cosmos):
+        program = f"{validator.home}/cosmovisor/current/bin/{validator.daemon}"
+        return [program, "start", "--home", validator.home, *validator.args]
+    return list(validator.command)
 
 
-def publish(validator: Validator, state: Path, runtime: Path, nodes: list[str]) -> None:
+def environment(validator: Validator) -> dict[str, str]:
+    """Return what is set for the process to become (cosmovisor's variables)."""
+    if isinstance(validator, Cosmos):
+        return {"DAEMON_HOME": validator.home, "DAEMON_NAME": validator.daemon}
+    return {}
+
+
+def refuse_what_is_not_safe_yet(validator: Validator) -> None:
+    """Raise SupervisorError ``NotSupported`` for what this release cannot start safely.
+
+    The configuration knows more than the jobs that exist.
+    """
+    reason = ""
+    if isinstance(validator, Ethereum):
+        if validator.network != "dev":
+            reason = f"keys of {validator.network} are not kept encrypted yet"
+        elif validator.release.client not in CLIENTS:
+            reason = f"no adapter for {validator.release.client} yet"
+        elif not validator.release.binary:
+            reason = "releases are not downloaded yet: name the program (binary:)"
+        elif validator.keys != "local":
+            reason = "no Web3Signer yet"
+    elif isinstance(validator, Cosmos) and validator.key.active:
+        reason = (
+            "the consensus key is not handed over yet: key: {active: false} uses the one on disk"
+        )
+    if reason:
+        raise SupervisorError("NotSupported", f"{validator.name}: {reason}")
+
+
+def publish(validator: Ethereum, state: Path, runtime: Path, nodes: list[str]) -> None:
     """Write what the watch and the controller may know of this run."""
     keys = CLIENTS[validator.release.client].public_keys(state)
     if not keys:

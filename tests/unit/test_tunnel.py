@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from validator_supervisor import config, run, tunnel
-from validator_supervisor.config import FIRST_USE, Applied, Forward, Node
+from validator_supervisor.applied import Applied, assign_ports
 from validator_supervisor.document import from_plain, parse
 from validator_supervisor.errors import REFUSED, ConfigError, SupervisorError
+from validator_supervisor.nodes import FIRST_USE, Forward, Node
 
 DIRECTORY = Path("/run/validator-tunnel/helsinki")
 CREDENTIALS = Path("/run/credentials/validator-tunnel@helsinki.service")
@@ -66,7 +67,7 @@ def test_arguments_of_ssh(example: Applied, node: Node, host_key: str) -> None:
         "StrictHostKeyChecking": "yes",
         "UserKnownHostsFile": "none",
         "GlobalKnownHostsFile": "none",
-        "KnownHostsCommand": "/usr/lib/validator-supervisor/host-key helsinki %H %t %K",
+        "KnownHostsCommand": f"/usr/lib/validator-supervisor/host-key helsinki %H %t %K {host_key}",
     }.items():
         assert options(argv)[name] == value
 
@@ -106,11 +107,11 @@ def test_only_the_pinned_type_is_asked_for(
 @pytest.mark.parametrize(
     ("forward", "words"),
     [
-        (Forward(1, "h:2", False), "127.0.0.1:1:h:2"),
-        (Forward(1, "[::1]:2", False), "127.0.0.1:1:[::1]:2"),
-        (Forward("a.sock", "h:2", False), f"{DIRECTORY}/a.sock:h:2"),
-        (Forward(1, "0.0.0.0:2", True), "0.0.0.0:2:127.0.0.1:1"),
-        (Forward("/run/a", "/run/b", True), "/run/b:/run/a"),
+        (Forward(local=1, remote="h:2"), "127.0.0.1:1:h:2"),
+        (Forward(local=1, remote="[::1]:2"), "127.0.0.1:1:[::1]:2"),
+        (Forward(local="a.sock", remote="h:2"), f"{DIRECTORY}/a.sock:h:2"),
+        (Forward(local=1, remote="0.0.0.0:2", reverse=True), "0.0.0.0:2:127.0.0.1:1"),
+        (Forward(local="/run/a", remote="/run/b", reverse=True), "/run/b:/run/a"),
     ],
 )
 def test_specification_of_a_forward(forward: Forward, words: str) -> None:
@@ -118,7 +119,8 @@ def test_specification_of_a_forward(forward: Forward, words: str) -> None:
 
 
 def test_reverse_forward_is_added_over_the_control_socket(node: Node) -> None:
-    assert tunnel.forward_argv(node, DIRECTORY, Forward(8000, "0.0.0.0:9000", True)) == [
+    forward = Forward(local=8000, remote="0.0.0.0:9000", reverse=True)
+    assert tunnel.forward_argv(node, DIRECTORY, forward) == [
         "/usr/bin/ssh", "-F", "none", "-o", f"ControlPath={DIRECTORY}/control", "-O", "forward",
         "-R", "0.0.0.0:9000:127.0.0.1:8000", "--", "hel.example.net",
     ]  # fmt: skip
@@ -154,15 +156,15 @@ def test_no_value_adds_an_argument_to_ssh(text: str, host_key: str, data: st.Dat
         read = config.read(from_plain(json.loads(json.dumps(plain)), "config.yaml"))
     except ConfigError:
         return
-    applied = Applied(read, config.assign_ports(read, {}))
+    applied = Applied(read, assign_ports(read, {}))
     found = read.nodes["helsinki"]
     argv = tunnel.argv(found, applied, DIRECTORY, CREDENTIALS, host_key)
-    argv += tunnel.forward_argv(found, DIRECTORY, Forward(1, "a:1", True))
+    argv += tunnel.forward_argv(found, DIRECTORY, Forward(local=1, remote="a:1", reverse=True))
     assert all(item.isprintable() for item in argv)
     assert not found.host.startswith("-")
     assert not found.user.startswith("-")
     # ssh expands these in ControlPath= and KnownHostsCommand=, and splits the latter at spaces.
-    assert options(argv[: argv.index("--")])["KnownHostsCommand"].count(" ") == 4
+    assert options(argv[: argv.index("--")])["KnownHostsCommand"].count(" ") in (4, 6)
     for forward in tunnel.forwards(found, applied):
         specified = tunnel.specification(forward, DIRECTORY)
         assert " " not in specified
@@ -209,7 +211,7 @@ def test_helper_without_an_identity_says_so_and_starts_nothing(
         monkeypatch.setenv(f"{name}_DIRECTORY", str(tmp_path))
     (tmp_path / "identity").touch()
     monkeypatch.setattr(module, "SystemdNotifier", Notifier)
-    monkeypatch.setattr(config, "applied", lambda: example)
+    monkeypatch.setattr(Applied, "load", lambda: example)
     monkeypatch.setattr(time, "sleep", slept.append)
     monkeypatch.setattr(os, "fork", lambda: pytest.fail("forked"))
     monkeypatch.setattr(run, "become", lambda words: pytest.fail(f"became {words}"))

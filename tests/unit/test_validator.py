@@ -10,9 +10,10 @@ from types import ModuleType
 
 import pytest
 
-from validator_supervisor import config, run, validator, watch
-from validator_supervisor.config import Applied, Validator
+from validator_supervisor import run, validator, watch
+from validator_supervisor.applied import Applied
 from validator_supervisor.errors import TEMPORARY, SupervisorError
+from validator_supervisor.validators import Cosmos, Ethereum, Keys, Release, Validator
 from validator_supervisor.watch import Reading
 
 KEYS = ["0x" + "ab" * 48, "0x" + "cd" * 48]
@@ -20,8 +21,8 @@ HELSINKI, LOCAL = "http://127.0.0.1:13000", "http://127.0.0.1:5052"
 
 
 @pytest.fixture
-def main(example: Applied) -> Validator:
-    return example.config.validators["main"]
+def main(example: Applied) -> Ethereum:
+    return example.config.ethereum[0]
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def test_processes_that_end_or_are_hidden_do_not_matter(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("leave", [Path.touch, Path.mkdir], ids=["1.5", "1.15.1"])
 def test_locks_of_a_killed_client_are_removed(
-    main: Validator, state: Path, leave: Callable[[Path], None]
+    main: Ethereum, state: Path, leave: Callable[[Path], None]
 ) -> None:
     lock = state / "keystores" / KEYS[0] / "voting-keystore.json.lock"
     leave(lock)
@@ -102,7 +103,7 @@ def test_locks_of_a_killed_client_are_removed(
     assert validator.remove_stale_locks(main, state) == []
 
 
-def test_locks_stay_while_somebody_is_there(main: Validator, state: Path) -> None:
+def test_locks_stay_while_somebody_is_there(main: Ethereum, state: Path) -> None:
     lock = state / "keystores" / KEYS[0] / "voting-keystore.json.lock"
     with (
         lock.open("w") as file,
@@ -117,7 +118,7 @@ def test_locks_stay_while_somebody_is_there(main: Validator, state: Path) -> Non
 
 
 def test_healthy_nodes_in_the_order_of_preference(
-    example: Applied, main: Validator, tmp_path: Path
+    example: Applied, main: Ethereum, tmp_path: Path
 ) -> None:
     path = results(tmp_path / "r", Reading(LOCAL, True, ""), Reading(HELSINKI, True, ""))
     assert validator.healthy_beacons(example, main, path) == ["helsinki", "local"]
@@ -126,7 +127,7 @@ def test_healthy_nodes_in_the_order_of_preference(
 
 
 def test_without_a_healthy_node_each_problem_is_named(
-    example: Applied, main: Validator, tmp_path: Path
+    example: Applied, main: Ethereum, tmp_path: Path
 ) -> None:
     path = results(tmp_path / "r", Reading(HELSINKI, False, "is synchronising"))
     with pytest.raises(SupervisorError) as caught:
@@ -140,7 +141,7 @@ def test_without_a_healthy_node_each_problem_is_named(
 
 @pytest.mark.parametrize("raw", [b"", b"{}", b"[]", b"\xff", b'{"beacons": [{"healthy": true}]}'])
 def test_hostile_results_are_no_healthy_node(
-    example: Applied, main: Validator, tmp_path: Path, raw: bytes
+    example: Applied, main: Ethereum, tmp_path: Path, raw: bytes
 ) -> None:
     (tmp_path / "r").write_bytes(raw)
     with pytest.raises(SupervisorError, match="not looked at yet"):
@@ -148,7 +149,7 @@ def test_hostile_results_are_no_healthy_node(
 
 
 def test_client_gets_the_healthy_nodes_and_a_command_gets_nothing(
-    example: Applied, main: Validator, tmp_path: Path
+    example: Applied, main: Ethereum, tmp_path: Path
 ) -> None:
     words = validator.argv(example, main, tmp_path, ["local"])
     assert words[0] == "/usr/bin/lodestar"
@@ -158,7 +159,7 @@ def test_client_gets_the_healthy_nodes_and_a_command_gets_nothing(
 
 
 def test_published_run_is_readable_by_all_and_complete(
-    main: Validator, state: Path, tmp_path: Path
+    main: Ethereum, state: Path, tmp_path: Path
 ) -> None:
     validator.publish(main, state, tmp_path, ["local", "helsinki"])
     path = tmp_path / "run.json"
@@ -166,7 +167,7 @@ def test_published_run_is_readable_by_all_and_complete(
     assert path.stat().st_mode & 0o777 == 0o644
 
 
-def test_without_keys_nothing_runs(main: Validator, tmp_path: Path) -> None:
+def test_without_keys_nothing_runs(main: Ethereum, tmp_path: Path) -> None:
     with pytest.raises(SupervisorError) as caught:
         validator.publish(main, tmp_path, tmp_path, ["local"])
     assert caught.value.code == "NoKeys"
@@ -201,10 +202,10 @@ def start(
             raise BecomeError
 
         validators = dict(example.config.validators)
-        main = validators["main"]
+        (main,) = example.config.ethereum
         validators["main"] = replace(main, release=replace(main.release, binary=binary))
         changed = Applied(replace(example.config, validators=validators), example.ports)
-        monkeypatch.setattr(config, "applied", lambda: changed)
+        monkeypatch.setattr(Applied, "load", lambda: changed)
         monkeypatch.setattr(module, "SystemdNotifier", Notifier)
         monkeypatch.setattr(run, "become", become)
         monkeypatch.setattr(validator, "lock", lambda _state: None)
@@ -234,3 +235,53 @@ def test_helper_is_ready_when_it_becomes_the_client(start: Start) -> None:
 def test_helper_says_what_is_wrong(start: Start) -> None:
     assert start("main", "/no/client") == (1, ["STATUS=/no/client cannot be executed"])
     assert start("unknown", "/bin/true") == (1, ["STATUS=no validator unknown is configured"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({}, ""),
+        ({"network": "hoodi"}, "main: keys of hoodi are not kept encrypted yet"),
+        ({"network": "mainnet"}, "main: keys of mainnet are not kept encrypted yet"),
+        ({"release": Release(client="teku", binary="/x")}, "main: no adapter for teku yet"),
+        (
+            {"release": Release(client="lodestar", version="v1", sha256="a" * 64)},
+            "main: releases are not downloaded yet: name the program (binary:)",
+        ),
+        ({"keys": Keys(web3signer="https://s")}, "main: no Web3Signer yet"),
+    ],
+)
+def test_what_is_not_safe_yet_does_not_start(
+    main: Ethereum, changed: dict[str, object], reason: str
+) -> None:
+    refused(replace(main, **changed), reason)  # type: ignore[arg-type]
+
+
+def refused(mine: Validator, reason: str) -> None:
+    if not reason:
+        validator.refuse_what_is_not_safe_yet(mine)
+        return
+    with pytest.raises(SupervisorError) as caught:
+        validator.refuse_what_is_not_safe_yet(mine)
+    assert (caught.value.code, caught.value.message) == ("NotSupported", reason)
+
+
+def test_a_cosmos_validator_starts_with_the_key_on_disk_alone(example: Applied) -> None:
+    hub = example.config.validators["hub"]
+    assert isinstance(hub, Cosmos)
+    refused(hub, "")
+    refused(
+        replace(hub, key=replace(hub.key, active=True)),
+        "hub: the consensus key is not handed over yet: key: {active: false} uses the one on disk",
+    )
+    refused(example.config.validators["other"], "")
+
+
+def test_a_cosmos_validator_is_run_as_cosmovisor_does(example: Applied, tmp_path: Path) -> None:
+    hub = example.config.validators["hub"]
+    assert validator.argv(example, hub, tmp_path, []) == [
+        "/data/hub/cosmovisor/current/bin/gaiad", "start", "--home", "/data/hub", "--trace",
+    ]  # fmt: skip
+    assert validator.environment(hub) == {"DAEMON_HOME": "/data/hub", "DAEMON_NAME": "gaiad"}
+    assert validator.environment(example.config.validators["main"]) == {}
+    assert validator.environment(example.config.validators["other"]) == {}

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from validator_supervisor.config import Validator
+from validator_supervisor.validators import Ethereum
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Client:
     ``stop_seconds`` is how long it may take to stop before it is killed.
     """
 
-    run: Callable[[Validator, Path, Sequence[str]], list[str]]
+    run: Callable[[Ethereum, Path, Sequence[str]], list[str]]
     public_keys: Callable[[Path], list[str]]
     locks: Callable[[Path], list[Path]]
     stop_seconds: int

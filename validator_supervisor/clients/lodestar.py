@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from validator_supervisor.clients.client import Client
-from validator_supervisor.config import Validator
+from validator_supervisor.validators import Ethereum
 
 
-def _run(validator: Validator, state: Path, beacons: Sequence[str]) -> list[str]:
+def _run(validator: Ethereum, state: Path, beacons: Sequence[str]) -> list[str]:
     words = [validator.release.binary, "validator"]
     words += ["--network", validator.network]
     words += ["--dataDir", str(state)]
@@ -16,7 +16,7 @@ def _run(validator: Validator, state: Path, beacons: Sequence[str]) -> list[str]
         words += ["--beaconNodes", url]
     words += ["--suggestedFeeRecipient", validator.fee_recipient]
     if validator.graffiti:
-        words += ["--graffiti", validator.graffiti]
+        words += [f"--graffiti={validator.graffiti}"]
     return [*words, *validator.args]
 
 

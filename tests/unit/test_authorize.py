@@ -7,8 +7,8 @@ from types import ModuleType
 
 import pytest
 
+from validator_supervisor.applied import Applied
 from validator_supervisor.cli import authorize
-from validator_supervisor.config import Applied
 from validator_supervisor.errors import SupervisorError
 
 
@@ -18,7 +18,7 @@ def addressed(example: Applied) -> Applied:
     node = example.config.nodes["helsinki"]
     kept = tuple(item for item in node.forwards if not item.remote.startswith("/"))
     nodes = {**example.config.nodes, "helsinki": replace(node, forwards=kept)}
-    return replace(example, config=replace(example.config, nodes=nodes))
+    return replace(example, configured=replace(example.configured, nodes=nodes))
 
 
 def test_a_path_is_refused_rather_than_left_out(example: Applied, host_key: str) -> None:

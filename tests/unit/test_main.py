@@ -1,82 +1,12 @@
-from collections.abc import Callable
+import sys
+import tempfile
 
 import pytest
 
-from validator_supervisor import __version__, config
+from validator_supervisor import __version__
+from validator_supervisor.applied import Applied
 from validator_supervisor.cli import authorize, client, main
-from validator_supervisor.config import Applied
 from validator_supervisor.errors import REFUSED, TEMPORARY, SupervisorError
-
-Called = tuple[str, str, str]
-
-
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[Called]:
-    made: list[Called] = []
-
-    class Client:
-        def call(self, path: str, interface: str, method: str) -> tuple[bool]:
-            made.append((path, interface, method))
-            return (not path.endswith("twice"),)
-
-    monkeypatch.setattr(client, "Client", Client)
-    return made
-
-
-def test_start_and_stop_name_the_object(
-    calls: list[Called], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main.main(["start", "main"]) == 0
-    assert main.main(["stop", "a-b"]) == 0
-    interface = "org.validatorsupervisor1.Validator"
-    assert calls == [
-        ("/org/validatorsupervisor1/validator/main", interface, "Start"),
-        ("/org/validatorsupervisor1/validator/a_2db", interface, "Stop"),
-    ]
-    assert capsys.readouterr().out == ""
-    assert main.main(["start", "twice"]) == 0
-    assert main.main(["stop", "twice"]) == 0
-    assert capsys.readouterr().out == "twice is running already\ntwice is stopped already\n"
-
-
-@pytest.fixture
-def refusing(monkeypatch: pytest.MonkeyPatch) -> Callable[[SupervisorError], None]:
-    def refuse(failure: SupervisorError) -> None:
-        class Client:
-            def call(self, path: str, interface: str, method: str) -> tuple[bool]:
-                del path, interface, method
-                raise failure
-
-        monkeypatch.setattr(client, "Client", Client)
-
-    return refuse
-
-
-Refusing = Callable[[SupervisorError], None]
-
-
-@pytest.mark.parametrize("method", ["start", "stop"])
-def test_an_unknown_validator_is_named(
-    refusing: Refusing, capsys: pytest.CaptureFixture[str], method: str
-) -> None:
-    refusing(SupervisorError(client.UNKNOWN, "no object /org/validatorsupervisor1/validator/x"))
-    given = main._parser().parse_args([method, "x"])
-    with pytest.raises(SupervisorError) as caught:
-        given.run(given)
-    assert caught.value.code == "UnknownValidator"
-    assert main.main([method, "x"]) == 1
-    assert capsys.readouterr() == (
-        "",
-        "validator-supervisor: there is no validator x\n  → validator-supervisor status\n",
-    )
-
-
-def test_another_refusal_is_shown_as_it_is(
-    refusing: Refusing, capsys: pytest.CaptureFixture[str]
-) -> None:
-    refusing(SupervisorError(client.DENIED, "not you", client.GROUPS, exit_status=TEMPORARY))
-    assert main.main(["start", "x"]) == 75
-    assert capsys.readouterr().err == f"validator-supervisor: not you\n  → {client.GROUPS}\n"
 
 
 def test_failure_is_shown_with_its_hint_and_status(
@@ -93,14 +23,38 @@ def test_failure_is_shown_with_its_hint_and_status(
 def test_authorize_prints_one_line(
     example: Applied, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(config, "applied", lambda: example)
+    monkeypatch.setattr(Applied, "load", lambda: example)
     monkeypatch.setattr(authorize, "line", lambda _, name: f"command for {name}")
     assert main.main(["authorize", "helsinki"]) == 0
     assert capsys.readouterr().out == "command for helsinki\n"
     monkeypatch.undo()
-    monkeypatch.setattr(config, "applied", lambda: example)
+    monkeypatch.setattr(Applied, "load", lambda: example)
     assert main.main(["authorize", "none"]) == 1
     assert "no node none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["status"], ["status", "--json"], ["start", "a"]])
+def test_end_of_the_reader_is_quiet(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone() -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(client, "Client", gone)
+    with tempfile.TemporaryFile("w+") as said:
+        monkeypatch.setattr(sys, "stderr", said)
+        assert main.main(words) == 1
+        assert said.closed
+
+
+def test_help_is_as_wide_as_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    widest = {}
+    for columns in (50, 200):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        with pytest.raises(SystemExit, match="0"):
+            main.main(["logs", "--help"])
+        widest[columns] = max(map(len, capsys.readouterr().out.splitlines()))
+    assert widest[50] < 50 < widest[200]
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,13 +63,20 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"{__version__}\n"
 
 
-@pytest.mark.parametrize("words", [[], ["start"], ["start", "a", "b"], ["unknown"], ["--x"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        [], ["start"], ["start", "a", ""], ["stop", "\udcff"], ["unknown"], ["--x"],
+        ["connect"], ["connect", "a"], ["connect", "a", ""], ["connect", "a", "b", "--clear"],
+        ["authorize"], ["logs", "--lines"], ["status", "a"],
+    ],
+)  # fmt: skip
 def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main.main(words)
     assert caught.value.code == REFUSED == 1
     out, err = capsys.readouterr()
-    usage, message = err.splitlines()
+    usage, *_, message = err.splitlines()
     assert out == ""
     assert usage.startswith("usage: validator-supervisor ")
     assert message.startswith("validator-supervisor")

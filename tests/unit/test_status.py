@@ -27,6 +27,7 @@ def node(name: str, **changed: object) -> dict[str, object]:
         "BeaconHealthy": True,
         "BeaconProblem": "",
         "BeaconLatencyUSec": 23_500,
+        "BeaconPeers": 52,
     } | changed
 
 
@@ -41,6 +42,8 @@ def validator(name: str, **changed: object) -> dict[str, object]:
         "StatusText": "running lodestar",
         "SinceUSec": int((NOW - 7200) * 1e6),
         "ConnectedNode": "helsinki",
+        "PreferredNode": "",
+        "Overridden": [],
         "Release": "lodestar",
         "PublicKeys": ["0x00", "0x01"],
         "Restarts": 0,
@@ -50,8 +53,12 @@ def validator(name: str, **changed: object) -> dict[str, object]:
     } | changed
 
 
+def manager(**changed: object) -> dict[str, object]:
+    return {"Version": "0.1.0", "Healthy": True, "ApplyProblem": ""} | changed
+
+
 def objects(*, nodes: list[dict[str, object]], validators: list[dict[str, object]]) -> Objects:
-    found: Objects = {"/": {MANAGER.name: {"Version": "0.1.0", "Healthy": True}}}
+    found: Objects = {"/": {MANAGER.name: manager()}}
     found |= {f"/n/{i}": {NODE.name: item} for i, item in enumerate(nodes)}
     return found | {f"/v/{i}": {VALIDATOR.name: item} for i, item in enumerate(validators)}
 
@@ -73,9 +80,9 @@ def test_screen_of_a_healthy_host() -> None:
         "",
         "NODES",
         "  helsinki  hel.example.net  connected since 2033-05-18 03:31:50 (1 min)"
-        "  beacon node healthy, 23 ms",
+        "  beacon node healthy, 23 ms, 52 peers",
         "  local     this host        no tunnel                                  "
-        "  beacon node healthy, 23 ms",
+        "  beacon node healthy, 23 ms, 52 peers",
         "",
         "VALIDATORS",
         "  main  ethereum dev  running since 2033-05-18 01:33:20 (2 h)  through helsinki"
@@ -94,6 +101,14 @@ def test_screen_of_nothing() -> None:
         ({"AttestedEpoch": 0}, "not attested yet"),
         ({"ActiveState": "inactive", "SubState": "dead", "Enabled": False}, "disabled"),
         ({"ActiveState": "activating", "SubState": "auto-restart"}, "auto-restart"),
+        ({"PreferredNode": "lisbon", "Overridden": ["prefer"]}, "  prefers lisbon (override)"),
+        ({"Overridden": ["enabled"]}, "  enabled (override)"),
+        ({"Overridden": ["enabled"], "Enabled": False}, "(2 h)  through helsinki"),
+        ({"Overridden": ["enabled"], "Enabled": False}, "  disabled (override)"),
+        (
+            {"Overridden": ["enabled", "prefer", "release"], "PreferredNode": "lisbon"},
+            "  enabled (override), prefers lisbon (override), release (override)",
+        ),
     ],
 )
 def test_rows_of_validators(changed: dict[str, object], words: str) -> None:
@@ -183,6 +198,35 @@ def test_the_line_that_tells_most_is_the_newest_with_advice(lines: list[str], wo
     assert problem(found, said)[1] == (words or "down")
 
 
+def test_a_change_that_is_not_applied_comes_first() -> None:
+    found = objects(nodes=[node("a", TunnelState="stopped")], validators=[])
+    found["/"] = {MANAGER.name: manager(ApplyProblem="config.yaml:3:1: nodes: \x1b[2J")}
+    assert screen(found)[-5:-2] == [
+        "PROBLEMS",
+        "  the changed configuration: config.yaml:3:1: nodes: ?[2J",
+        "    → journalctl -u validator-apply; edit, then `systemctl reload validator-supervisor`; "
+        "until then the configuration before it counts",
+    ]
+    assert not status.report(found, str).healthy
+
+
+@pytest.mark.parametrize(("peers", "words"), [(0, "0 peers"), (1, "1 peer"), (2, "2 peers")])
+def test_peers(peers: int, words: str) -> None:
+    (row,) = [
+        line
+        for line in screen(objects(nodes=[node("a", BeaconPeers=peers)], validators=[]))
+        if line.startswith("  a")
+    ]
+    assert row.endswith(f" ms, {words}")
+
+
+def test_a_disabled_validator_says_it_once_where_nothing_overrides() -> None:
+    off = validator("main", Enabled=False, ActiveState="inactive", SubState="dead")
+    assert screen(objects(nodes=[], validators=[off]))[-1].count("disabled") == 1
+    over = off | {"Overridden": ["enabled"]}
+    assert screen(objects(nodes=[], validators=[over]))[-1].count("disabled") == 1
+
+
 def test_problems_of_validators() -> None:
     def one(**changed: object) -> tuple[str, str, str]:
         found = objects(nodes=[], validators=[validator("main", **changed)])
@@ -241,3 +285,5 @@ def test_how_long_ago(seconds: int, words: str) -> None:
 def test_columns_are_aligned_and_not_padded() -> None:
     assert status.columns([["a", "bb", ""], ["ccc", "d", ""]]) == ["  a    bb", "  ccc  d"]
     assert status.columns([]) == []
+    # What is empty everywhere takes no room.
+    assert status.columns([["a", "", "b"], ["cc", "", "d"]]) == ["  a   b", "  cc  d"]

@@ -3,8 +3,9 @@
 import shlex
 from pathlib import Path
 
-from validator_supervisor.config import Applied, Node
+from validator_supervisor.applied import Applied
 from validator_supervisor.errors import SupervisorError
+from validator_supervisor.nodes import Node
 from validator_supervisor.run import run
 from validator_supervisor.tunnel import forwards
 

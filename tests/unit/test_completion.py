@@ -1,0 +1,90 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from validator_supervisor import config
+from validator_supervisor.applied import Applied, assign_ports
+from validator_supervisor.document import parse
+
+TREE = Path(__file__).resolve().parents[2]
+# With another file than the host's own.
+PROGRAM = """\
+import sys
+from pathlib import Path
+from validator_supervisor.applied import Applied
+from validator_supervisor.cli import main
+file, load = Path(sys.argv.pop(1)), Applied.load
+Applied.load = lambda: load(file)
+main.main()
+"""
+Offered = Callable[..., list[str]]
+
+
+@pytest.fixture
+def offered(text: str, tmp_path: Path) -> Offered:
+    """Return what is offered for a line that ends where the cursor is."""
+    file = tmp_path / ".applied"
+    document = parse(text.encode(), "config.yaml")
+    wanted = config.read(document)
+    stored = Applied(wanted, assign_ports(wanted, {}), {}, document).text()
+
+    def offered(line: str, applied: bytes | None = None) -> list[str]:
+        file.write_bytes(stored if applied is None else applied)
+        answer = tmp_path / "answer"
+        answer.unlink(missing_ok=True)
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, file],
+            env={
+                "PYTHONPATH": str(TREE),
+                "PATH": os.environ["PATH"],
+                "_ARGCOMPLETE": "1",
+                "_ARGCOMPLETE_STDOUT_FILENAME": str(answer),
+                "COMP_LINE": f"validator-supervisor {line}",
+                "COMP_POINT": str(len(f"validator-supervisor {line}")),
+            },
+            capture_output=True,
+            check=True,
+        )
+        assert (done.stdout, done.stderr) == (b"", b"")
+        return [word.strip() for word in answer.read_text().split("\v") if word]
+
+    return offered
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("", "status start stop restart enable disable connect logs authorize"),
+        ("re", "restart"),
+        ("status --", "--help --json --watch"),
+        ("start ", "hub main other"),
+        ("enable o", "other"),
+        ("disable main ", "hub other"),
+        ("restart main other ", "hub"),
+        ("connect ", "hub main other"),
+        # Its own nodes; a command has none.
+        ("connect main ", "helsinki local"),
+        ("connect other ", ""),
+        ("connect main --", "--help --clear"),
+        ("connect main helsinki ", ""),
+        # Only a node with a tunnel has something to say or can be let into.
+        ("logs ", "hub main other helsinki"),
+        ("logs main h", "helsinki hub"),
+        ("logs main -p w", "warning"),
+        ("logs -n ", ""),
+        ("authorize ", "helsinki"),
+        ("connect unknown ", "helsinki local"),
+    ],
+)
+def test_what_is_offered(offered: Offered, line: str, words: str) -> None:
+    assert sorted(offered(line)) == sorted(words.split())
+
+
+@pytest.mark.parametrize("applied", [b"", b"{}", b'{"config": 7, "ports": {}}', b"\xff"])
+def test_a_damaged_file_is_silence(offered: Offered, applied: bytes) -> None:
+    assert offered("start ", applied) == []
+    assert "start" in offered("s", applied)

@@ -1,0 +1,114 @@
+"""What changes validators: start, stop, restart, enable, disable, connect."""
+
+import time
+from collections.abc import Callable, Iterable
+
+from validator_supervisor import nearest
+from validator_supervisor.bus import names
+from validator_supervisor.cli import failure
+from validator_supervisor.cli.client import UNKNOWN, Client
+from validator_supervisor.errors import TEMPORARY, SupervisorError
+
+# validator-override.service takes a tenth of one.
+SECONDS = 10.0
+
+
+def each(validators: Iterable[str], do: Callable[[str], str]) -> int:
+    """Do it to each validator and print what it says; returns the status of the first failure."""
+    status = 0
+    # What is given twice is done once.
+    for name in dict.fromkeys(validators):
+        try:
+            said = do(name)
+        except SupervisorError as refusal:
+            # Each of the others would wait for the controller as long as this one has.
+            if refusal.exit_status == TEMPORARY:
+                raise
+            failure.show(refusal, "" if refusal.code == "UnknownValidator" else f"{name}: ")
+            status = status or refusal.exit_status
+        else:
+            if said:
+                print(said)
+    return status
+
+
+def start(client: Client, name: str) -> str:
+    """Start a validator."""
+    (accepted,) = _call(client, name, "Start")
+    return "" if accepted else f"{name} is running already"
+
+
+def stop(client: Client, name: str) -> str:
+    """Stop a validator until the next boot."""
+    (accepted,) = _call(client, name, "Stop")
+    return "" if accepted else f"{name} is stopped already"
+
+
+def restart(client: Client, name: str) -> str:
+    """Restart a validator; one that is stopped is started."""
+    _call(client, name, "Restart")
+    return ""
+
+
+def enable(client: Client, name: str) -> str:
+    """Start a validator, now and at each boot."""
+    _call(client, name, "SetEnabled", "b", True)
+    _wait_until(client, name, "Enabled", True)
+    return f"{name} is enabled"
+
+
+def disable(client: Client, name: str) -> str:
+    """Stop a validator for good."""
+    _call(client, name, "SetEnabled", "b", False)
+    _wait_until(client, name, "Enabled", False)
+    return f"{name} is disabled"
+
+
+SWITCHES = {"start": start, "stop": stop, "restart": restart, "enable": enable, "disable": disable}
+
+
+def prefer(client: Client, name: str, node: str) -> str:
+    """Have a validator try a node before the others; no node: in the configured order."""
+    try:
+        _call(client, name, "Prefer", "s", node)
+    except SupervisorError as refusal:
+        if refusal.code != f"{names.ERROR}UnknownNode":
+            raise
+        hint = nearest.hint(node, _names(client, names.NODE))
+        raise SupervisorError("UnknownNode", refusal.message, hint) from None
+    _wait_until(client, name, "PreferredNode", node)
+    return f"{name}: {node} is preferred" if node else f"{name}: no node is preferred"
+
+
+def _wait_until(client: Client, name: str, key: str, wanted: object) -> None:
+    """Wait until a change is in effect, so that it also survives a power cut that comes now."""
+    end = time.monotonic() + SECONDS
+    while True:
+        objects = client.objects()
+        seen = objects.get(names.validator_path(name), {}).get(names.VALIDATOR, {}).get(key)
+        if seen == wanted:
+            return
+        if time.monotonic() > end:
+            problem = objects[names.ROOT][names.MANAGER].get("ApplyProblem")
+            why = str(problem or f"it took more than {SECONDS:g} s")
+            hint = "journalctl -u validator-override"
+            raise SupervisorError("NotApplied", f"is not in effect: {why}", hint)
+        time.sleep(0.1)
+
+
+def _call(
+    client: Client, name: str, method: str, signature: str = "", *body: object
+) -> tuple[object, ...]:
+    path = names.validator_path(name)
+    try:
+        return client.call(path, names.VALIDATOR, method, signature, *body)
+    except SupervisorError as refusal:
+        if refusal.code != UNKNOWN:
+            raise
+    hint = nearest.hint(name, _names(client, names.VALIDATOR))
+    raise SupervisorError("UnknownValidator", f"there is no validator {name}", hint)
+
+
+def _names(client: Client, interface: str) -> list[str]:
+    objects = client.objects().values()
+    return [str(item[interface]["Name"]) for item in objects if interface in item]

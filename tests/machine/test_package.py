@@ -14,6 +14,13 @@ UNIT = "validator@sleeper.service"
 SLEEPER = (
     "version: 1\nvalidators: {sleeper: {kind: command, command: [/usr/bin/sleep, infinity]}}\n"
 )
+SLEEPERS_ENABLED = (
+    "org.validatorsupervisor1",
+    "/org/validatorsupervisor1/validator/sleeper",
+    "org.validatorsupervisor1.Validator",
+    "SetEnabled",
+    "b",
+)
 
 
 def test_lintian_finds_nothing() -> None:
@@ -48,9 +55,15 @@ def test_install_upgrade_remove_purge(suite: str) -> None:
         machine.systemctl("reload", "validator-supervisor")
         machine.wait_for_unit(UNIT)
         machine.write("/etc/credstore/validator-tunnel.x", "kept")
-        (pid, controller) = (
-            machine.property(u, "MainPID") for u in (UNIT, "validator-supervisor.service")
-        )
+        controller = machine.property("validator-supervisor.service", "MainPID")
+
+        overrides = machine.root / "var/lib/validator-supervisor/overrides.yaml"
+        machine.run("busctl", "call", *SLEEPERS_ENABLED, "false")
+        machine.wait_for_unit(UNIT, "inactive")
+        machine.run("busctl", "call", *SLEEPERS_ENABLED, "true")
+        machine.wait_for_unit(UNIT)
+        assert overrides.exists()
+        pid = machine.property(UNIT, "MainPID")
 
         images.install(machine, newer(machine, "validator-supervisor"))
         assert (
@@ -87,6 +100,7 @@ def test_install_upgrade_remove_purge(suite: str) -> None:
 
         machine.run("apt-get", "purge", "-y", "-qq", "validator-supervisor")
         assert not (machine.root / "etc/validator-supervisor/.applied").exists()
+        assert not overrides.exists()
         assert state.is_dir(), "what protects from slashing is not a package's to delete"
         left = machine.systemctl("list-units", "--failed", "--plain", "--no-legend")
         assert left == ""

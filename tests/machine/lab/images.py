@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from lab.host import CACHE, TREE, LabError, digest, made_once, run
@@ -15,6 +16,8 @@ BUILD_SUITE = "trixie"
 BASE = "systemd,systemd-sysv,dbus,udev,iproute2,procps,ca-certificates"
 # A base image is used for this long, so that security updates are in what is tested.
 MONTH = 30
+# Installed by the tests of completion; bash is there.
+SHELLS = ("fish", "zsh")
 ROLES = {"host": "validator-supervisor", "node": "validator-supervisor-node"}
 NOT_SOURCE = {".git", ".ci", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
 
@@ -100,12 +103,13 @@ def deb(package: str) -> Path:
     return found
 
 
-def with_dependencies(suite: str, package: str) -> list[Path]:
+def with_dependencies(suite: str, package: str, peers: Sequence[str] = ()) -> list[Path]:
     """Return layers, lowest first: Debian and, fetched but not installed, what a package needs."""
     names = run(["dpkg-deb", "-f", deb(package), "Depends"]).stdout
     wanted = sorted({re.split(r"[ |(:]", item.strip())[0] for item in names.split(",")})
+    beside = [*(SHELLS if package == ROLES["host"] else ()), *peers]
     lower = base(suite)
-    path = CACHE / f"fetched-{suite}-{digest(lower.parent.name, *wanted)}"
+    path = CACHE / f"fetched-{suite}-{digest(lower.parent.name, *wanted, 'with', *beside)}"
     with made_once(path, f"what {package} needs on {suite}") as fresh:
         if fresh:
             with Machine.overlay([lower], fresh / "root") as root:
@@ -113,29 +117,37 @@ def with_dependencies(suite: str, package: str) -> list[Path]:
                 (root / "etc/apt/apt.conf.d/99keep").write_text(
                     'APT::Keep-Downloaded-Packages "true";\n'
                 )
-                chrooted(root, "apt-get", "install", "-y", "-qq", "--no-install-recommends",
-                         "--download-only", *wanted)  # fmt: skip
+                # The package itself and nothing with it, not what it names: of alternatives apt
+                # then fetches the one that it will choose.
+                shutil.copy(deb(package), root / "root/package.deb")
+                for chosen in (["/root/package.deb"], beside):
+                    chrooted(root, "apt-get", "install", "-y", "-qq", "--no-install-recommends",
+                             "--download-only", *chosen)  # fmt: skip
+                (root / "root/package.deb").unlink()
     return [lower, path / "root"]
 
 
-def installed(suite: str, role: str) -> list[Path]:
-    """Return layers, lowest first, with the role's package installed by apt on a booted machine."""
+def installed(suite: str, role: str, peers: Sequence[str] = ()) -> list[Path]:
+    """Return layers, lowest first, with the role's package installed by apt on a booted machine.
+
+    ``peers`` are packages of Debian that ours is measured against.
+    """
     package = ROLES[role]
     file = deb(package)
-    lower = with_dependencies(suite, package)
+    lower = with_dependencies(suite, package, peers)
     path = CACHE / f"installed-{suite}-{role}-{digest(file, lower[-1].parent.name)}"
     with made_once(path, f"a Debian {suite} with {package}") as fresh:
         if fresh:
             with Machine.boot(f"install-{role}-{suite}", lower, upper=fresh / "root") as machine:
-                install(machine, file)
+                install(machine, file, *peers)
                 machine.run("rm", "-rf", "/root/package.deb")
     return [*lower, path / "root"]
 
 
-def install(machine: Machine, file: Path, *options: str) -> None:
-    """Install a package as an operator does."""
+def install(machine: Machine, file: Path, *words: str) -> None:
+    """Install a package as an operator does; ``words`` are options, or packages beside it."""
     shutil.copy(file, machine.root / "root/package.deb")
-    argv = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *options]
+    argv = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *words]
     machine.run(*argv, "/root/package.deb", seconds=300)
 
 

@@ -150,7 +150,9 @@ class Machine:
         self, user: str, *argv: str, check: bool = True
     ) -> "subprocess.CompletedProcess[str]":
         """Run a program in the machine as somebody else."""
-        return self.run("setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", *argv,
+        # nobody has no group of its name.
+        group = self.output("id", "-g", user)
+        return self.run("setpriv", f"--reuid={user}", f"--regid={group}", "--init-groups", *argv,
                         check=check)  # fmt: skip
 
     def systemctl(self, *argv: str, check: bool = True, seconds: float = 60) -> str:
@@ -184,6 +186,10 @@ class Machine:
                 lines = self.journal("--lines=60", "--boot", "--output=short-precise")
                 raise LabError(f"{self.name}: {what} did not come within {seconds:g} s\n{lines}")
             time.sleep(0.1)
+
+    def wait_for_text(self, path: str, seconds: float = 30) -> str:
+        """Wait until a file has something in it, and return it."""
+        return self.wait(path, lambda: self.run("cat", path, check=False).stdout, seconds)
 
     def wait_for_unit(self, unit: str, state: str = "active", seconds: float = 30) -> None:
         """Wait until a unit is in a state."""

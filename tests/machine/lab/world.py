@@ -29,9 +29,18 @@ class World:
     @classmethod
     @contextlib.contextmanager
     def booted(
-        cls, suite: str, nodes: Sequence[str] = (), prefix: str = "", *, client: bool = False
+        cls,
+        suite: str,
+        nodes: Sequence[str] = (),
+        prefix: str = "",
+        *,
+        client: bool = False,
+        peers: Sequence[str] = (),
     ) -> Iterator["World"]:
-        """Boot the machines with our packages installed; ``client`` brings Lodestar."""
+        """Boot the machines with our packages installed; ``client`` brings Lodestar.
+
+        ``peers`` are packages of Debian that the host has installed, too.
+        """
         with contextlib.ExitStack() as stack:
             network = stack.enter_context(Network.made(prefix))
             spaces = {name: network.add(name) for name in ("host", *nodes)}
@@ -41,7 +50,9 @@ class World:
                 name: stack.enter_context(
                     Machine.boot(
                         f"{name}-{network.prefix}",
-                        images.installed(suite, "host" if name == "host" else "node"),
+                        images.installed(suite, "host", peers)
+                        if name == "host"
+                        else images.installed(suite, "node"),
                         namespace=space,
                         binds=binds if name == "host" else [],
                     )
@@ -115,6 +126,7 @@ class World:
     def import_keys(self, name: str) -> None:
         """Give a Lodestar validator its keystores, as its own user."""
         machine, state = self.host, f"/var/lib/validator/{name}"
+        machine.systemctl("stop", f"validator@{name}.service")
         user = f"validator_{name}"
         for file, text in keystores().items():
             machine.write(f"/root/keys/{file}", text)

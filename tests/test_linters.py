@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 TREE = Path(__file__).resolve().parents[1]
-SCRIPTS = ["check", "demo", ".ci/run", "debian/tests/smoke", *(
+SCRIPTS = ["bench", "check", "demo", "tests/setup.sh", ".ci/run", "debian/tests/smoke", *(
     str(path.relative_to(TREE)) for pattern in ("*.postinst", "*.postrm", "*.prerm")
     for path in sorted((TREE / "debian").glob(pattern))
 )]  # fmt: skip

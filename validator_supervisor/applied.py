@@ -18,9 +18,9 @@ from validator_supervisor.validators import Ethereum, Validator
 
 FILE = Path("/etc/validator-supervisor/.applied")
 # Beside it: what was in effect before, while validator-apply.service is at work.
+PREVIOUS = Path("/etc/validator-supervisor/.applied.before")
 # As JSON it is larger than the file that it was made from.
 SIZE_MAX = 16 << 20
-PREVIOUS = Path("/etc/validator-supervisor/.applied.before")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ OVERRIDES = "/var/lib/validator-supervisor/overrides.yaml"
 ANNOUNCED = [
     r"Main process exited|Failed with result|Failed to start",
     # What the tests configure wrongly.
+    r"another process holds /mnt/big/slow|hint: fuser|fuser -v",
     r" apply\[\d+\]: ",
     # Nodes that are not there, and a validator that cannot start.
     r"Connection refused|Could not resolve|not kept encrypted yet|validator@public",
@@ -244,6 +245,30 @@ def test_a_file_of_ten_megabytes_is_refused_at_once(world: World) -> None:
     assert "larger than" in host.property("validator-apply.service", "StatusText")
     world.write_config()
     host.systemctl("start", "validator-apply.service")
+
+
+# Takes its time to stop, as a client does that closes a large database.
+SLOW = """#!/bin/sh
+trap 'sleep 3; echo end >>log; exit 0' TERM
+echo start >>log
+while :; do sleep 0.1; done
+"""
+
+
+def test_a_renamed_validator_waits_for_the_home_that_its_old_name_still_has(world: World) -> None:
+    host, home = world.host, "/mnt/big/slow"
+    host.run("useradd", "slow")
+    host.run("install", "-d", "-o", "slow", "-m", "0700", home)
+    host.write("/usr/local/bin/slow", SLOW, 0o755)
+    configure(world, validators={"old": command("/usr/local/bin/slow", user="slow", home=home)})
+    host.wait_for_text(f"{home}/log")
+    configure(world, validators={"new": command("/usr/local/bin/slow", user="slow", home=home)})
+    host.wait("the refusal", lambda: f"another process holds {home}" in host.property(
+        "validator@new.service", "StatusText"))  # fmt: skip
+    host.wait_for_unit("validator@new.service")
+    log = host.wait("the second start", lambda: (
+        text if (text := host.output("cat", f"{home}/log")).count("start") == 2 else ""))  # fmt: skip
+    assert log.split() == ["start", "end", "start"], "never two at once"
 
 
 def test_overrides_win_last_and_leave_a_half_edited_file_alone(world: World) -> None:

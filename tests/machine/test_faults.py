@@ -186,6 +186,8 @@ def test_messages_up_to_the_limit(
         "olga", "python3", "/usr/local/lib/giant.py", str(size), interface, member, signature
     )
     name, length = done.stdout.split()
+    if size < 10_000_000:
+        assert name != "closed"
     if name != "closed":  # the bus's own limit
         assert name in (f"{BUS}.Error.UnknownNode", "org.freedesktop.DBus.Error.InvalidArgs",
                         "org.freedesktop.DBus.Error.UnknownInterface",

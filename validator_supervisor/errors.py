@@ -32,3 +32,10 @@ class ConfigError(SupervisorError):
 
     def __init__(self, place: str, message: str, hint: str = "") -> None:
         super().__init__("InvalidConfiguration", f"{place}: {message}" if place else message, hint)
+
+
+class FormatError(SupervisorError):
+    """Bytes that are not what they should be; ``noun`` names it (``Keystore``: InvalidKeystore)."""
+
+    def __init__(self, noun: str, message: str, hint: str = "") -> None:
+        super().__init__(f"Invalid{noun}", message, hint)

@@ -5,14 +5,15 @@ A beacon node is not trusted: every answer has a limit in size and time, and is 
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from validator_supervisor.connection import Server
 from validator_supervisor.document import Value, from_plain
 from validator_supervisor.errors import TEMPORARY, SupervisorError
 from validator_supervisor.journal import printable
-from validator_supervisor.networks import Chain
+from validator_supervisor.networks import FORKS, Chain
 
 SECONDS = 5.0  # one request, all of it: half of the time between two looks
 # 64 validators or a whole specification are under 100 kB. As objects of ours an answer can take
@@ -22,8 +23,9 @@ BATCH = 64  # keys in one GET: some servers refuse longer lines
 POSTED = 1024  # validators in one POST: 40 kB
 # The code of the error when the server does not know an address or method.
 NOT_OFFERED = "NotOffered"
-MAX_UINT64 = (1 << 64) - 1
+MAX_UINT64 = FAR_FUTURE_EPOCH = (1 << 64) - 1
 ROOT = r"0x[0-9a-fA-F]{64}"
+VERSION = r"0x[0-9a-fA-F]{8}"
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,12 @@ class Beacon:
         with self._checked():
             spec, genesis = specification.mapping(), beginning.mapping()
             return Chain(
-                spec["CONFIG_NAME"].string(),
+                spec["CONFIG_NAME"].string(r".{1,64}", "a name"),
                 _number(genesis["genesis_time"]),
-                max(1, _number(spec["SECONDS_PER_SLOT"])),
+                max(1, _seconds_per_slot(spec)),
                 max(1, _number(spec["SLOTS_PER_EPOCH"])),
                 genesis["genesis_validators_root"].string(ROOT, "a root").lower(),
+                _fork_versions(spec),
             )
 
     def syncing(self) -> Syncing:
@@ -143,6 +146,33 @@ class Beacon:
 def _failed(reason: str) -> SupervisorError:
     # It holds the other side's words, and goes to terminals and to D-Bus, which takes no NUL.
     return SupervisorError("BeaconFailed", printable(reason[:200]), exit_status=TEMPORARY)
+
+
+def _seconds_per_slot(spec: Mapping[str, Value]) -> int:
+    # SECONDS_PER_SLOT is deprecated since Gloas, and not said by everybody.
+    if "SECONDS_PER_SLOT" in spec:
+        return _number(spec["SECONDS_PER_SLOT"])
+    seconds, rest = divmod(_number(spec["SLOT_DURATION_MS"]), 1000)
+    if rest:
+        raise spec["SLOT_DURATION_MS"].error("expected whole seconds")
+    return seconds
+
+
+def _fork_versions(spec: Mapping[str, Value]) -> tuple[str, ...]:
+    """Return the versions of the forks that have a time; of others they are placeholders."""
+    return tuple(
+        spec[f"{fork}_FORK_VERSION"].string(VERSION, "a fork version").lower()
+        for fork in takewhile(lambda fork: _has_time(spec, fork), FORKS)
+    )
+
+
+def _has_time(spec: Mapping[str, Value], fork: str) -> bool:
+    if f"{fork}_FORK_VERSION" not in spec:
+        return False
+    if fork == FORKS[0]:
+        return True
+    epoch = f"{fork}_FORK_EPOCH"
+    return epoch in spec and _number(spec[epoch]) < FAR_FUTURE_EPOCH
 
 
 def _number(value: Value) -> int:

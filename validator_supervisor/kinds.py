@@ -2,9 +2,9 @@
 
 import os
 
+from validator_supervisor import nearest, networks
 from validator_supervisor.document import Value
-from validator_supervisor.networks import NETWORKS
-from validator_supervisor.schema import choice, integer, sequence, text
+from validator_supervisor.schema import integer, sequence, text
 
 # "validator_NAME" is a user name of at most 31 characters (sysusers.d(5)); the socket paths of a
 # node, with what ssh appends while it binds them, must fit sun_path (unix(7), 108 bytes).
@@ -22,6 +22,14 @@ def _normal(value: Value, path: str) -> str:
     if os.path.normpath(path) != path:
         raise value.error(f"expected {os.path.normpath(path)}")
     return path
+
+
+def _not_mistyped(value: Value, network: str) -> str:
+    # Another name is as good as any, but for one letter more, less or twisted.
+    question = nearest.question(network, networks.NETWORKS, 0.85)
+    if question and network not in networks.NETWORKS:
+        raise value.error(f"{network} is too like the name of a public network", question)
+    return network
 
 
 def _seconds(value: Value, words: str) -> int:
@@ -42,4 +50,4 @@ DURATION = text(r"[1-9][0-9]{0,5}(s|min|m|h|d)", "a duration such as 20s, 5min, 
     _seconds
 )
 WORDS = sequence(text())
-NETWORK = choice(*NETWORKS)
+NETWORK = networks.NAME.then(_not_mistyped)

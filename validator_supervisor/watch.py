@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from validator_supervisor import networks
 from validator_supervisor.applied import Applied
 from validator_supervisor.document import Value, read_json
 from validator_supervisor.errors import SupervisorError
@@ -28,6 +29,8 @@ SLOTS_BEHIND = 8
 # A validator is looked at this often in an epoch, within these seconds: it attests once in each.
 LIVENESS_LOOKS = 8
 LIVENESS_SECONDS = (5.0, 60.0)
+# A problem may quote the node.
+PROBLEM_MAX = 300
 # The number of peers where a server does not say it.
 UNKNOWN = -1
 # D-Bus gives the number of peers, and of keys, 32 bits.
@@ -82,10 +85,10 @@ def targets(applied: Applied) -> list[Target]:
     return [Target(url, network) for url, network in found.items()]
 
 
-def clock(target: Target, chain: Chain) -> Chain:
-    """Return the chain whose times count: ours, or the node's where we know none."""
-    known = NETWORKS.get(target.network, DEVELOPMENT)
-    return known if known.genesis_time else chain
+def known_chain(network: str, pins: Mapping[str, Chain]) -> Chain | None:
+    """Return the chain that a network is; None for a development chain, or one not agreed on."""
+    known = NETWORKS.get(network, pins.get(network))
+    return None if known == DEVELOPMENT else known
 
 
 def liveness_seconds(chain: Chain) -> float:
@@ -96,17 +99,22 @@ def liveness_seconds(chain: Chain) -> float:
     return max(low, epoch / LIVENESS_LOOKS)
 
 
-def problem_of(target: Target, chain: Chain, syncing: "Syncing", peers: int, now: float) -> str:
+def problem_of(
+    target: Target, chain: Chain, known: Chain | None, syncing: "Syncing", peers: int, now: float
+) -> str:
     """Return why a node that answers cannot be used at ``now`` (Unix seconds), or ``""``.
 
-    ``chain`` is what the node says of its own. The cause comes before what follows of it.
+    ``chain`` is what the node says of its own, ``known`` what it must be. The cause comes before
+    what follows of it.
     """
-    elsewhere = _elsewhere(target, chain)
+    elsewhere = networks.difference(known, chain) if known else _public(target, chain)
     if elsewhere:
         return f"is on another chain: {elsewhere}"
-    slot = clock(target, chain).slot(now)
+    if not known and target.network not in (ANY, *NETWORKS):
+        return f"is not believed yet: its nodes have to agree what the chain {target.network} is"
+    slot = (known or chain).slot(now)
     # A development chain may be one node alone.
-    if peers == 0 and NETWORKS.get(target.network, DEVELOPMENT) != DEVELOPMENT:
+    if peers == 0 and known:
         return "has no peers"
     if syncing.el_offline:
         return "its execution client is offline"
@@ -122,20 +130,11 @@ def problem_of(target: Target, chain: Chain, syncing: "Syncing", peers: int, now
     return ""
 
 
-def _elsewhere(target: Target, chain: Chain) -> str:
-    known = NETWORKS.get(target.network, DEVELOPMENT)
-    if known == DEVELOPMENT:
-        public = {n for n, c in NETWORKS.items()
-                  if c.genesis_validators_root == chain.genesis_validators_root}  # fmt: skip
-        return f"it is {', '.join(public)}" if target.network == "dev" and public else ""
-    for name, said, expected in (
-        ("CONFIG_NAME", chain.network, known.network),
-        ("genesis_time", chain.genesis_time, known.genesis_time),
-        ("genesis_validators_root", chain.genesis_validators_root, known.genesis_validators_root),
-    ):
-        if said != expected:
-            return f"{name} is {said}, not {expected}"
-    return ""
+def _public(target: Target, chain: Chain) -> str:
+    """Return which public network it is that a node of another one is on, or ``""``."""
+    names = [name for name, public in NETWORKS.items()
+             if public.genesis_validators_root == chain.genesis_validators_root]  # fmt: skip
+    return f"it is {', '.join(names)}" if names and target.network != ANY else ""
 
 
 def advance(
@@ -143,6 +142,7 @@ def advance(
 ) -> Reading:
     """Return what is known after one more look, which took ``latency`` seconds."""
     usec = int(now * 1_000_000)
+    problem = problem[:PROBLEM_MAX]
     if not problem:
         since = before.since_usec if before.healthy else usec
         count = min(max(0, peers), PEERS_MAX)

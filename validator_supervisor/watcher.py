@@ -6,13 +6,15 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from threading import Lock
 
-from validator_supervisor import journal, watch
+from validator_supervisor import durable, journal, networks, watch
 from validator_supervisor.applied import Applied
 from validator_supervisor.beacon import NOT_OFFERED, Beacon
 from validator_supervisor.document import read_json
 from validator_supervisor.errors import SupervisorError
-from validator_supervisor.networks import Chain
+from validator_supervisor.networks import NETWORKS, Chain
+from validator_supervisor.nodes import ANY
 from validator_supervisor.validators import Ethereum
 from validator_supervisor.watch import Attesting, Reading, Target
 
@@ -46,6 +48,8 @@ class Watcher:
         self._rare: dict[str, Rare] = {}
         # The chain of each node that has answered, with the times that count.
         self._chains: dict[str, Chain] = {}
+        self._pins = _pins()
+        self._pinning = Lock()
         # By validator: the keys that were asked for, and their indices once all are known.
         self._indices: dict[str, tuple[tuple[str, ...], list[int]]] = {}
         self._next: dict[str, float] = {}
@@ -53,7 +57,7 @@ class Watcher:
         self._asked: dict[str, str] = {}
         # A URL holds a colon, a validator's name does not.
         self._pending: dict[str, Future[Seen]] = {}
-        # What was last logged of a validator whose liveness cannot be seen.
+        # What was last logged of something that goes on being so.
         self._logged: dict[str, str] = {}
 
     def look(self, pool: Executor) -> None:
@@ -147,8 +151,12 @@ class Watcher:
             syncing = self._beacons[target.url].syncing()
             latency = time.monotonic() - started
             rare = self._rare_of(target, before)
-            problem = watch.problem_of(target, rare.chain, syncing, rare.peers, time.time())
+            known = watch.known_chain(target.network, self._pins or {})
+            self._chains[target.url] = known or rare.chain
+            problem = watch.problem_of(target, rare.chain, known, syncing, rare.peers, time.time())
         except SupervisorError as failure:
+            # It is not asked about its chain before it answers again, but others may agree by then.
+            self._rare.pop(target.url, None)
             return watch.advance(before, failure.message, 0, 0, time.time())
         return watch.advance(before, problem, latency, syncing.head_slot, time.time(), rare.peers)
 
@@ -160,8 +168,31 @@ class Watcher:
             beacon = self._beacons[target.url]
             rare = Rare(now, beacon.chain(), _peers(beacon))
             self._rare[target.url] = rare
-            self._chains[target.url] = watch.clock(target, rare.chain)
+            self._pin(target.network)
         return rare
+
+    def _log_once(self, subject: str, message: str) -> None:
+        if self._logged.get(subject) != message:
+            self._logged[subject] = message
+            journal.log(journal.WARNING, f"{subject}: {message}")
+
+    def _pin(self, network: str) -> None:
+        """Write down what a network is, for good, when its nodes agree about it."""
+        with self._pinning:
+            if self._pins is None or network in (ANY, *NETWORKS, *self._pins):
+                return
+            nodes = [self._rare.get(target.url) for target in self.targets
+                     if target.network == network]  # fmt: skip
+            chain = networks.agreed([node.chain if node else None for node in nodes])
+            if chain:
+                pins = {**self._pins, network: chain}
+                try:
+                    durable.write(networks.PINS, networks.dump_pins(pins), 0o644)
+                except OSError as failure:
+                    self._log_once("pins", f"{networks.PINS}: {failure.strerror}")
+                    return
+                self._pins = pins
+                journal.log(journal.NOTICE, f"{network} is pinned: {chain.genesis_validators_root}")
 
     def _look_at_validator(self, validator: Ethereum, url: str) -> Attesting | None:
         """Ask a node which keys were seen to sign in this and the last epoch."""
@@ -182,11 +213,9 @@ class Watcher:
                     before = Attesting(asked, live, len(known))
                     break
         except SupervisorError as failure:
-            if self._logged.get(validator.name) != failure.message:
-                self._logged[validator.name] = failure.message
-                journal.log(journal.WARNING, f"liveness of {validator.name}: {failure.message}")
+            self._log_once(f"liveness of {validator.name}", failure.message)
         else:
-            self._logged.pop(validator.name, None)
+            self._logged.pop(f"liveness of {validator.name}", None)
         return replace(before, keys=len(known))
 
     def _healthy(self, validator: Ethereum) -> list[str]:
@@ -209,6 +238,16 @@ class Watcher:
             return tuple(key.string(PUBLIC_KEY, "a public key") for key in stored.items())
         except (KeyError, SupervisorError):
             return ()
+
+
+def _pins() -> dict[str, Chain] | None:
+    """Return the pinned chains; None where they cannot be read, and nothing may be pinned."""
+    try:
+        return networks.load_pins()
+    except SupervisorError as failure:
+        failure.hint = "restore the file, or remove it to have the nodes agree anew"
+        journal.error(failure)
+        return None
 
 
 def _peers(beacon: Beacon) -> int:

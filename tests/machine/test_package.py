@@ -98,7 +98,9 @@ def test_install_upgrade_remove_purge(suite: str) -> None:
         images.install(machine, images.deb("validator-supervisor"))
         machine.wait_for_unit(UNIT)
 
+        machine.write("/var/lib/validator-watch/chains.json", "{}")
         machine.run("apt-get", "purge", "-y", "-qq", "validator-supervisor")
+        assert not (machine.root / "var/lib/validator-watch").exists()
         assert not (machine.root / "etc/validator-supervisor/.applied").exists()
         assert not overrides.exists()
         assert state.is_dir(), "what protects from slashing is not a package's to delete"

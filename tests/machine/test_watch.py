@@ -16,9 +16,14 @@ from lab.world import World
 UNIT = "validator-watch.service"
 URL = "http://127.0.0.1:{}"
 PORTS = {"good": 7001, "garbage": 7002, "silent": 7003, "endless": 7004, "elsewhere": 7005,
-         "behind": 7006, "headers": 7007}  # fmt: skip
-# The good one turns bad in the end.
-ANNOUNCED = [r"watch\[\d+\]: http://127\.0\.0\.1:7001: HTTP status 503"]
+         "behind": 7006, "headers": 7007, "mine": 7008}  # fmt: skip
+NETWORKS = {"elsewhere": "hoodi", "mine": "devnet-7"}
+PINS = "/var/lib/validator-watch/chains.json"
+# The good one turns bad in the end, and the one of a network of its own becomes another.
+ANNOUNCED = [
+    r"watch\[\d+\]: http://127\.0\.0\.1:7001: HTTP status 503",
+    r"watch\[\d+\]: http://127\.0\.0\.1:7008: (is on another chain: genesis_time|Connection refused)",
+]
 PROBLEMS = {
     "good": "",
     "garbage": "does not speak HTTP: SSH-2.0-OpenSSH_9.2",
@@ -27,6 +32,7 @@ PROBLEMS = {
     "elsewhere": "is on another chain: CONFIG_NAME is development, not hoodi",
     "behind": "head is 50 slots behind the clock",
     "headers": "got more than 100 headers",
+    "mine": "",
 }
 # A stand-in: argv is its port and what it is.
 NODE = """
@@ -79,7 +85,7 @@ def talk(connection):
         pass
     connection.close()
 
-if kind in ("good", "elsewhere", "behind"):
+if kind in ("good", "elsewhere", "behind", "mine"):
     http.server.ThreadingHTTPServer(("127.0.0.1", port), Node).serve_forever()
 server = socket.create_server(("127.0.0.1", port))
 while True:
@@ -95,7 +101,7 @@ def begin(world: World) -> None:
         host.run("systemd-run", "-q", f"--unit=node-{kind}", "python3", "/root/node.py",
                  str(port), kind)  # fmt: skip
     world.config["nodes"] = {
-        kind: {"beacon": {"hoodi" if kind == "elsewhere" else "dev": f"127.0.0.1:{port}"}}
+        kind: {"beacon": {NETWORKS.get(kind, "dev"): f"127.0.0.1:{port}"}}
         for kind, port in PORTS.items()
     }
     world.apply()
@@ -149,13 +155,13 @@ def test_each_node_has_its_own_problem(worlds: list[World]) -> None:
         }
         assert said == PROBLEMS
         found = readings(host)
-        assert [kind for kind in found if found[kind]["healthy"]] == ["good"]
+        assert [kind for kind in found if found[kind]["healthy"]] == ["good", "mine"]
         assert found["good"]["peers"] == 7
         nodes = {node["Name"]: node for node in world.status()["nodes"]}  # type: ignore[attr-defined]
-        assert [kind for kind in PORTS if nodes[kind]["BeaconHealthy"]] == ["good"]
+        assert [kind for kind in PORTS if nodes[kind]["BeaconHealthy"]] == ["good", "mine"]
         assert nodes["good"]["BeaconLatencyUSec"] > 0
         status = host.property(UNIT, "StatusText")
-        assert status.startswith("1 of 7 beacon nodes healthy")
+        assert status.startswith("2 of 8 beacon nodes healthy")
         assert PROBLEMS["elsewhere"] in status
 
 
@@ -224,3 +230,25 @@ def test_it_is_healthy_again_soon_after_it_comes_back(worlds: list[World]) -> No
         assert readings(host)["good"]["problem"] == ""
         said = host.journal(f"--unit={UNIT}")
         assert len(re.findall(r"127\.0\.0\.1:7001 is healthy", said)) == 2
+
+
+def test_a_network_of_ones_own_is_pinned(worlds: list[World]) -> None:
+    for world in worlds:
+        host = world.host
+        (pinned,) = json.loads(host.output("cat", PINS)).values()
+        assert pinned["network"] == "development"
+        assert host.output("stat", "-c", "%U %a", PINS) == "validator-watch 644"
+        # It begins anew, with another genesis, and the watch does as well.
+        host.systemctl("stop", "node-mine")
+        host.run("systemd-run", "-q", "--unit=node-mine-again", "python3", "/root/node.py",
+                 str(PORTS["mine"]), "mine")  # fmt: skip
+        host.systemctl("restart", UNIT)
+        host.wait("a look", partial(looked, host), 15)
+        problem = str(problems(host)["mine"])
+        assert problem.startswith("is on another chain: genesis_time is ")
+        assert problem.endswith(f", not {pinned['genesis_time']}")
+        # A person says that it is another one.
+        host.run("rm", PINS)
+        host.systemctl("restart", UNIT)
+        host.wait("a look", partial(looked, host), 15)
+        assert problems(host)["mine"] == ""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from validator_supervisor import beacon
 from validator_supervisor.beacon import BATCH, NOT_OFFERED, POSTED, Beacon, Syncing
 from validator_supervisor.errors import TEMPORARY, SupervisorError
-from validator_supervisor.networks import Chain
+from validator_supervisor.networks import FORKS, Chain
 
 Serve = Callable[..., str]
 
@@ -109,6 +109,50 @@ def chain_of(spec: object, genesis: object) -> Callable[[socket.socket, bytes], 
 
 ROOT = "0x" + "ab" * 32
 GENESIS = {"genesis_time": "1", "genesis_validators_root": ROOT}
+
+
+def forks(*epochs: object) -> dict[str, object]:
+    """Return what a specification says of as many forks; of the first there is no epoch."""
+    said: dict[str, object] = {}
+    for number, (fork, epoch) in enumerate(zip(FORKS, epochs, strict=False)):
+        said[f"{fork}_FORK_VERSION"] = f"0xA000000{number}"
+        said |= {} if epoch is None else {f"{fork}_FORK_EPOCH": epoch}
+    return said
+
+
+@pytest.mark.parametrize(
+    ("more", "count"),
+    [
+        ({}, 0),
+        (forks(None), 1),
+        (forks(None, "0", "74240"), 3),
+        # A placeholder, and what nobody has said when it comes.
+        (forks(None, "0", str(2**64 - 1), "5"), 2),
+        (forks(None, "0", None, "5"), 2),
+        ({name: said for name, said in forks(None, "0", "1").items() if "ALTAIR" not in name}, 1),
+        (forks(None, *["0"] * 7), len(FORKS)),
+    ],
+)
+def test_versions_of_the_forks_that_have_a_time(more: dict[str, object], count: int) -> None:
+    with serving(chain_of(SPEC | more, GENESIS)) as node:
+        versions = Beacon(node.url).chain().fork_versions
+    assert versions == tuple(f"0xa000000{number}" for number in range(count))
+
+
+def test_a_name_is_short() -> None:
+    with serving(chain_of(SPEC | {"CONFIG_NAME": "x" * 65}, GENESIS)) as node:
+        assert "expected a name" in failure(Beacon(node.url).chain)
+
+
+def test_slots_in_milliseconds() -> None:
+    spec = {name: value for name, value in SPEC.items() if name != "SECONDS_PER_SLOT"}
+    with serving(chain_of(spec | {"SLOT_DURATION_MS": "6000"}, GENESIS)) as node:
+        assert Beacon(node.url).chain().seconds_per_slot == 6
+    for wrong in ("6500", "x", 6000):
+        with serving(chain_of(spec | {"SLOT_DURATION_MS": wrong}, GENESIS)) as node:
+            assert "unexpected answer" in failure(Beacon(node.url).chain)
+    with serving(chain_of(SPEC | {"GENESIS_FORK_VERSION": "0x1"}, GENESIS)) as node:
+        assert "fork version" in failure(Beacon(node.url).chain)
 
 
 def test_chain_is_read_from_two_answers() -> None:

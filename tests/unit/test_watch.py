@@ -16,6 +16,8 @@ from validator_supervisor.watch import FAILURES, SLOTS_BEHIND, Attesting, Readin
 ROOT = "0x" + "ab" * 32
 CHAIN = Chain("dev", 1_000_000, 12, 32, ROOT)
 URL = "http://127.0.0.1:5052"
+# A network that is not known beforehand, but pinned.
+PINS = {"mine": Chain("testnet", 1_000_000, 12, 32, "0x" + "cd" * 32, ("0x10000000", "0x20000000"))}
 
 
 def at(slot: int, chain: Chain = CHAIN) -> float:
@@ -23,7 +25,8 @@ def at(slot: int, chain: Chain = CHAIN) -> float:
 
 
 def said(network: str, chain: Chain, syncing: Syncing, now: float, peers: int = 50) -> str:
-    return watch.problem_of(Target(URL, network), chain, syncing, peers, now)
+    known = watch.known_chain(network, PINS)
+    return watch.problem_of(Target(URL, network), chain, known, syncing, peers, now)
 
 
 def fresh(head: int = 1000) -> Syncing:
@@ -32,12 +35,11 @@ def fresh(head: int = 1000) -> Syncing:
 
 def of(network: str) -> Chain:
     """Return what an honest node of a public network says."""
-    known = NETWORKS[network]
-    return Chain(known.network, known.genesis_time, known.seconds_per_slot,
-                 known.slots_per_epoch, known.genesis_validators_root)  # fmt: skip
+    return replace(NETWORKS[network]) if network in NETWORKS else replace(PINS[network])
 
 
 PUBLIC = [name for name, network in NETWORKS.items() if network != DEVELOPMENT]
+KNOWN = [*PUBLIC, "mine"]
 
 
 def test_every_beacon_node_is_looked_at_once(example: Applied) -> None:
@@ -85,12 +87,14 @@ def test_a_development_chain_may_be_any() -> None:
         assert said(network, other, fresh(), at(1000)) == ""
 
 
-@pytest.mark.parametrize("network", PUBLIC)
+@pytest.mark.parametrize("network", KNOWN)
 @pytest.mark.parametrize(
     ("name", "changed"),
     [
         ("CONFIG_NAME", {"network": "other"}),
         ("genesis_time", {"genesis_time": 5}),
+        ("SECONDS_PER_SLOT", {"seconds_per_slot": 7}),
+        ("SLOTS_PER_EPOCH", {"slots_per_epoch": 7}),
         ("genesis_validators_root", {"genesis_validators_root": ROOT}),
     ],
 )
@@ -107,17 +111,36 @@ def test_another_chain_is_said_with_both_values(
     )
 
 
-@pytest.mark.parametrize("network", PUBLIC)
-def test_clock_of_a_known_network_is_ours(network: str) -> None:
-    # A node that is far behind and says that slots are long.
-    slow = replace(of(network), seconds_per_slot=1000, slots_per_epoch=1)
-    now = at(100_000, of(network))
-    head = slow.slot(now)
-    assert said(network, slow, fresh(head), now) == (
-        f"head is {100_000 - head} slots behind the clock"
+def test_what_is_known_of_a_network() -> None:
+    assert watch.known_chain("dev", PINS) is None
+    assert watch.known_chain("mine", PINS) == PINS["mine"]
+    assert watch.known_chain("other", PINS) is None
+    for network in PUBLIC:
+        assert watch.known_chain(network, {network: CHAIN}) == NETWORKS[network]
+
+
+@pytest.mark.parametrize("network", KNOWN)
+def test_forks_have_the_versions_of_the_chain(network: str) -> None:
+    true = of(network)
+    now = at(1000, true)
+    # One side may know more forks than the other.
+    for versions in (true.fork_versions[:1], (*true.fork_versions, "0xffffffff"), ()):
+        assert said(network, replace(true, fork_versions=versions), fresh(), now) == ""
+    lie = replace(true, fork_versions=(true.fork_versions[0], "0xffffffff"))
+    assert said(network, lie, fresh(), now) == (
+        f"is on another chain: ALTAIR_FORK_VERSION is 0xffffffff, not {true.fork_versions[1]}"
     )
-    assert watch.clock(Target(URL, network), slow) == of(network)
-    assert watch.clock(Target(URL, "dev"), slow) == slow
+
+
+def test_an_unknown_network_is_not_believed_before_it_is_pinned() -> None:
+    assert said("other", CHAIN, fresh(), at(1000)) == (
+        "is not believed yet: its nodes have to agree what the chain other is"
+    )
+    # Nor is a public one under another name.
+    for network in ("other", "dev"):
+        assert said(network, of("hoodi"), fresh(), at(1000, of("hoodi"))) == (
+            "is on another chain: it is hoodi"
+        )
 
 
 def test_synchronising() -> None:
@@ -290,5 +313,5 @@ def test_any_results_are_read_or_ignored(tmp_path: Path, stored: bytes | dict[st
 def test_a_development_chain_is_no_public_one() -> None:
     chain = NETWORKS["mainnet"]
     fresh = Syncing(chain.slot(at(1000)), False, False, False)
-    problem = watch.problem_of(Target(URL, "dev"), chain, fresh, 5, at(1000))
+    problem = watch.problem_of(Target(URL, "dev"), chain, None, fresh, 5, at(1000))
     assert problem == "is on another chain: it is mainnet"

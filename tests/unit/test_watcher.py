@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from validator_supervisor import watch, watcher
+from validator_supervisor import networks, watch, watcher
 from validator_supervisor.applied import Applied
 from validator_supervisor.beacon import NOT_OFFERED, Syncing
 from validator_supervisor.errors import SupervisorError
@@ -601,3 +601,123 @@ def test_the_watch_writes_and_says_only_what_has_changed(
     assert said == [alive, "STATUS=False", "READY=1", alive, "STATUS=True", alive, alive]
     assert waited[0] <= 1
     assert 3 * waited[-1] <= 30
+
+
+MINE = """\
+version: 1
+nodes:
+  a: {beacon: {mine: "127.0.0.1:1"}}
+  b: {beacon: {mine: "127.0.0.1:2"}}
+"""
+A, B = "http://127.0.0.1:1", "http://127.0.0.1:2"
+
+
+@pytest.fixture
+def pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "chains.json"
+    monkeypatch.setattr(networks, "PINS", path)
+    monkeypatch.setattr(networks.load_pins, "__defaults__", (path,))
+    return path
+
+
+@pytest.fixture
+def watch_mine(
+    make: Callable[[str], Applied], world: Chains, clock: Clock, pins: Path
+) -> Callable[[str], dict[str, str]]:
+    """Has a new watcher look at the nodes a few times; returns their problems."""
+    del pins
+    mine = Chain("testnet", int(clock.now) - SLOT * 12, 12, 32, ROOT, ("0x10000001",))
+    world.chains = {A: mine, B: mine}
+
+    def problems(yaml: str = MINE, change: Callable[[], None] = lambda: None) -> dict[str, str]:
+        made = Watcher(make(yaml))
+        for number in range(6):
+            with ThreadPoolExecutor(2) as pool:
+                made.look(pool)
+                made.settle(60)
+            clock.now += UNHEALTHY_SECONDS
+            if number == 2:
+                change()
+        return {reading.url: reading.problem for reading in made.readings.values()}
+
+    return problems
+
+
+def test_a_chain_is_pinned_when_two_nodes_agree(
+    watch_mine: Callable[..., dict[str, str]], world: Chains, pins: Path
+) -> None:
+    world.broken = {B}
+    assert "have to agree what the chain mine is" in watch_mine()[A]
+    assert not pins.exists()
+    world.broken = set()
+    assert watch_mine() == {A: "", B: ""}
+    assert networks.load_pins(pins) == {"mine": world.chains[A]}
+    # From now on each is believed, or not, by itself.
+    world.chains[B] = Chain("testnet", 5, 12, 32, ROOT, ("0x10000001",))
+    problems = watch_mine()
+    assert problems[A] == ""
+    assert problems[B].startswith("is on another chain: genesis_time is 5, not ")
+    assert networks.load_pins(pins) == {"mine": world.chains[A]}
+
+
+def test_nodes_that_disagree_are_not_believed(
+    watch_mine: Callable[..., dict[str, str]], world: Chains, pins: Path
+) -> None:
+    world.chains[B] = Chain("testnet", 5, 12, 32, ROOT, ("0x10000001",))
+    assert all("have to agree" in problem for problem in watch_mine().values())
+    assert not pins.exists()
+
+
+def test_the_only_node_of_a_network_is_believed(
+    watch_mine: Callable[..., dict[str, str]], pins: Path
+) -> None:
+    assert watch_mine(MINE[: MINE.index("  b:")]) == {A: ""}
+    assert pins.stat().st_mode & 0o777 == 0o644
+
+
+def test_what_cannot_be_pinned_is_not_believed(
+    watch_mine: Callable[..., dict[str, str]],
+    pins: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(networks, "PINS", pins / "none" / "chains.json")
+    assert all("have to agree" in problem for problem in watch_mine().values())
+    # What is wrong here is no fault of a node, and said once.
+    assert capsys.readouterr().err.count("chains.json: No such file") == 1
+
+
+def test_damaged_pins_are_not_made_anew(
+    watch_mine: Callable[..., dict[str, str]], pins: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pins.write_bytes(b"{")
+    assert all("have to agree" in problem for problem in watch_mine().values())
+    said = capsys.readouterr().err
+    assert "cannot be read" in said
+    assert "remove it" in said
+    assert pins.read_bytes() == b"{"
+    pins.unlink()
+    assert watch_mine() == {A: "", B: ""}
+
+
+def test_a_public_network_under_another_name_is_not_pinned(
+    watch_mine: Callable[..., dict[str, str]], world: Chains, pins: Path
+) -> None:
+    world.chains = {A: NETWORKS["mainnet"], B: NETWORKS["mainnet"]}
+    assert set(watch_mine().values()) == {"is on another chain: it is mainnet"}
+    assert not pins.exists()
+
+
+def test_what_a_node_said_before_it_died_does_not_count(
+    watch_mine: Callable[..., dict[str, str]], world: Chains, pins: Path
+) -> None:
+    three = MINE + '  c: {beacon: {mine: "127.0.0.1:3"}}\n'
+    other = "http://127.0.0.1:3"
+    world.chains[other] = Chain("testnet", 5, 12, 32, ROOT, ("0x10000001",))
+    world.broken = {A}
+
+    def change() -> None:
+        assert not pins.exists()  # B and the other do not agree
+        world.broken = {other}
+
+    assert watch_mine(three, change) == {A: "", B: "", other: "is away"}

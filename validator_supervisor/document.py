@@ -68,7 +68,9 @@ class Value:
     def choice(self, *words: str) -> str:
         """Return the value, which must be one of ``words``."""
         if not isinstance(self.data, str) or self.data not in words:
-            hint = nearest.question(str(self.data), words)
+            # Of a list, str() would be as deep as it is.
+            typed = "" if isinstance(self.data, dict | tuple) else str(self.data)
+            hint = nearest.question(typed, words)
             raise self.error(f"expected one of {', '.join(words)}, found {self.shown()}", hint)
         return self.data
 
@@ -141,13 +143,13 @@ def from_plain(data: object, file: str, key: str = "") -> Value:
     elif data is None or isinstance(data, bool | int | str):
         value = data
     else:
-        raise ConfigError(file, f"unexpected {type(data).__name__} at {key}")
+        raise ConfigError(file, f"unexpected {type(data).__name__} at {printable(key)}")
     return Value(value, file, key=key)
 
 
 def read_json(path: Path, limit: int = SIZE_MAX) -> Value:
     """Read JSON that another job has written, at most ``limit`` bytes. Raises ConfigError."""
-    return _json(read_bytes(path, limit), path)
+    return parse_json(read_bytes(path, limit), str(path))
 
 
 def load(path: Path) -> Value:
@@ -155,15 +157,18 @@ def load(path: Path) -> Value:
     raw = read_bytes(path, SIZE_MAX)
     # JSON is YAML, and read without PyYAML.
     with contextlib.suppress(ConfigError):
-        return _json(raw, path)
+        return parse_json(raw, str(path))
     return parse(raw, str(path))
 
 
-def _json(raw: bytes, path: Path) -> Value:
+def parse_json(raw: bytes, name: str) -> Value:
+    """Parse JSON as RFC 8259 has it: UTF-8, no byte order mark. Raises ConfigError."""
     try:
-        return from_plain(json.loads(raw, object_pairs_hook=_unique), str(path))
+        return from_plain(json.loads(raw.decode(), object_pairs_hook=_unique), name)
+    except UnicodeDecodeError:
+        raise ConfigError(name, "is not UTF-8") from None
     except (ValueError, RecursionError) as failure:
-        raise ConfigError(str(path), f"cannot be read: {failure}") from None
+        raise ConfigError(name, f"cannot be read: {failure}") from None
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -58,7 +58,7 @@ def offered(text: str, tmp_path: Path) -> Offered:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("", "status start stop restart enable disable connect logs authorize"),
+        ("", "status start stop restart enable disable connect logs authorize backup slashing"),
         ("re", "restart"),
         ("status --", "--help --json --watch"),
         ("start ", "hub main other"),
@@ -78,6 +78,15 @@ def offered(text: str, tmp_path: Path) -> Offered:
         ("logs -n ", ""),
         ("authorize ", "helsinki"),
         ("connect unknown ", "helsinki local"),
+        ("backup ", "inspect"),
+        ("backup inspect -i /etc/hostn", "/etc/hostname"),
+        ("backup inspect -i x /etc/hostn", "/etc/hostname"),
+        ("backup inspect --", "--help --identity --json"),
+        ("slashing ", "merge check lift"),
+        ("slashing check /etc/hostn", "/etc/hostname"),
+        ("slashing merge x /etc/hostn", "/etc/hostname"),
+        ("slashing check x --", "--help --pubkey --block --attestation"),
+        ("slashing check x --block ", ""),
     ],
 )
 def test_what_is_offered(offered: Offered, line: str, words: str) -> None:

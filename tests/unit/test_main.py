@@ -39,10 +39,12 @@ def test_end_of_the_reader_is_quiet(words: list[str], monkeypatch: pytest.Monkey
         raise BrokenPipeError
 
     monkeypatch.setattr(client, "Client", gone)
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as printed:
         monkeypatch.setattr(sys, "stderr", said)
+        monkeypatch.setattr(sys, "stdout", printed)
         assert main.main(words) == 1
         assert said.closed
+        assert printed.closed
 
 
 def test_help_is_as_wide_as_the_terminal(

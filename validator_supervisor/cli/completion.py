@@ -4,6 +4,7 @@ import argparse
 import contextlib
 
 from argcomplete import CompletionFinder
+from argcomplete.completers import FilesCompleter  # type: ignore[import-untyped]
 
 from validator_supervisor.applied import Applied
 from validator_supervisor.errors import SupervisorError
@@ -11,23 +12,29 @@ from validator_supervisor.errors import SupervisorError
 # syslog(3), as journalctl(1) takes them.
 PRIORITIES = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
 
+# Arguments that are files.
+FILES = ("file", "identity")
+
 
 def complete(parser: argparse.ArgumentParser) -> None:
     """Answer the shell and end, where it is a shell that has started us."""
+    _attach(parser, None)
     # What cannot be read would be a message in the middle of the line that is being typed.
     with contextlib.suppress(SupervisorError):
         _attach(parser, Applied.load())
-    # Options are offered after a dash only, and never a file.
+    # Options are offered after a dash only, and a file only where one is named.
     CompletionFinder()(parser, always_complete_options=False, default_completer=None)
 
 
-def _attach(parser: argparse.ArgumentParser, applied: Applied) -> None:
-    """Give every argument what knows its values."""
+def _attach(parser: argparse.ArgumentParser, applied: Applied | None) -> None:
+    """Give every argument what knows its values; files are known without a configuration."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
                 _attach(command, applied)
-        else:
+        elif action.dest in FILES:
+            action.completer = FilesCompleter()  # type: ignore[attr-defined]
+        elif applied:
             action.completer = Values(action.dest, applied)  # type: ignore[attr-defined]
 
 

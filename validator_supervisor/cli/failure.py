@@ -11,3 +11,9 @@ def show(failure: SupervisorError, subject: str = "") -> None:
     print(f"validator-supervisor: {subject}{printable(failure.message)}", file=sys.stderr)
     if failure.hint:
         print(f"  → {printable(failure.hint)}", file=sys.stderr)
+
+
+def named(file: object, failure: SupervisorError) -> SupervisorError:
+    """Return the failure with the name of the file that it is about."""
+    message = f"{file}: {failure.message}"
+    return SupervisorError(failure.code, message, failure.hint, exit_status=failure.exit_status)

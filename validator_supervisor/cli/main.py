@@ -1,6 +1,7 @@
 """The entry point of `validator-supervisor` (validator-supervisor(1))."""
 
 import argparse
+import contextlib
 import os
 import sys
 import time
@@ -12,9 +13,14 @@ from validator_supervisor import __version__
 from validator_supervisor.cli import failure
 from validator_supervisor.errors import REFUSED, SupervisorError
 
+# Of a shell's command that Ctrl-C has ended: 128 and SIGINT.
+INTERRUPTED = 130
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns 0 done, 1 refused, 75 temporary."""
+    if sys.stderr is None:  # closed: what is said there must not get between what is printed
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115  # open to the end
     parser = make_parser()
     if "_ARGCOMPLETE" in os.environ:
         from validator_supervisor.cli.completion import complete
@@ -27,16 +33,41 @@ def main(argv: Sequence[str] | None = None) -> int:
         failure.show(refusal)
         return refusal.exit_status
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone; nothing is left to say
+        # The reader of our output has gone; nothing is left to say, by Python at its end neither.
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.close()
         return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except MemoryError:
+        failure.show(SupervisorError("NoMemory", "this needs more memory than there is"))
+        return given.wrong if "wrong" in given else REFUSED
+
+
+class Once(argparse.Action):
+    """Keeps the value of an option that must not be given twice: which one counts?"""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object,
+        option_string: str | None = None,
+    ) -> None:  # fmt: skip
+        """Keep it, or end with the message that it is there already."""
+        if getattr(namespace, self.dest) is not None:
+            parser.error(f"argument {option_string}: is there twice")
+        setattr(namespace, self.dest, values)
 
 
 class Parser(argparse.ArgumentParser):
     """A parser with the exit status of everything else that is refused."""
 
+    # `slashing check` has another one: there, 1 is an answer.
+    wrong = REFUSED
+
     def __init__(self, **given: Any) -> None:
         # Unless it is told a width it asks shutil, whose import takes longer than all of argparse.
-        super().__init__(**given, formatter_class=partial(argparse.HelpFormatter, width=80))
+        narrow = partial(argparse.HelpFormatter, width=80)
+        super().__init__(**given, formatter_class=narrow, allow_abbrev=False)
 
     def format_help(self) -> str:
         """Return the help, as wide as the terminal."""
@@ -48,10 +79,17 @@ class Parser(argparse.ArgumentParser):
         self.formatter_class = argparse.HelpFormatter
         return super().format_usage()
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse what a command does not know as the command itself does."""
+        given, unknown = super().parse_known_args(args, namespace)
+        if unknown and self.wrong != REFUSED:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return given, unknown
+
     def error(self, message: str) -> NoReturn:
-        """Print usage and message, and exit with 1."""
+        """Print usage and message, and exit with 1, or with what the command has for it."""
         self.print_usage(sys.stderr)
-        self.exit(REFUSED, f"{self.prog}: {message}\n")
+        self.exit(self.wrong, f"{self.prog}: {message}\n")
 
 
 def make_parser() -> Parser:
@@ -85,7 +123,19 @@ def make_parser() -> Parser:
     authorize = commands.add_parser("authorize", help="print the command that lets us into a node")
     authorize.add_argument("node", metavar="NODE")
     authorize.set_defaults(run=_authorize)
+    _add_backup(commands.add_parser("backup", help="look at archives"))
+    _add_slashing(commands.add_parser("slashing", help="merge and ask what keys have signed"))
     return parser
+
+
+def _add_backup(backup: argparse.ArgumentParser) -> None:
+    commands = backup.add_subparsers(metavar="COMMAND", required=True)
+    inspect = commands.add_parser("inspect", help="verify an archive and show what it says")
+    inspect.add_argument("file", metavar="FILE", help="the archive; - is standard input")
+    inspect.add_argument("-i", "--identity", metavar="IDENTITY", required=True,
+                         help="the identity file that it was made with")  # fmt: skip
+    inspect.add_argument("--json", action="store_true", help="print JSON")
+    inspect.set_defaults(run=_inspect)
 
 
 def _add_logs(logs: argparse.ArgumentParser) -> None:
@@ -95,6 +145,33 @@ def _add_logs(logs: argparse.ArgumentParser) -> None:
     logs.add_argument("--since", metavar="TIME", help="not older than this (systemd.time(7))")
     logs.add_argument("-p", "--priority", metavar="P", help="nothing less important than this")
     logs.set_defaults(run=_logs)
+
+
+def _add_slashing(slashing: argparse.ArgumentParser) -> None:
+    commands = slashing.add_subparsers(metavar="COMMAND", required=True, dest="slashing")
+    merge = commands.add_parser("merge", help="print the watermarks of EIP-3076 files")
+    merge.add_argument("file", metavar="FILE", nargs="+", help="a file, or - for standard input")
+    merge.add_argument("--complete", action="store_true", help="print every entry instead")
+    check: Any = commands.add_parser("check", help="may this be signed? 0 yes, 1 no, 2 bad input")
+    check.wrong = 2
+    check.set_defaults(wrong=check.wrong)
+    check.add_argument("file", metavar="FILE")
+    check.add_argument("--pubkey", metavar="KEY", required=True, action=Once)
+    message = check.add_mutually_exclusive_group(required=True)
+    message.add_argument("--block", metavar="SLOT", action=Once)
+    message.add_argument("--attestation", metavar=("SOURCE", "TARGET"), nargs=2, action=Once)
+    lift = commands.add_parser("lift", help="print watermarks at or above now for every key")
+    lift.add_argument("file", metavar="FILE")
+    for option, metavar, needed, text in (
+        ("--genesis-time", "T", True, "in seconds since 1970"),
+        ("--seconds-per-slot", "S", True, "of the chain"),
+        ("--slots-per-epoch", "N", True, "of the chain"),
+        ("--now", "T", False, "in seconds since 1970; else the clock's"),
+        ("--source", "N", False, "instead of the epoch before this one"),
+    ):
+        lift.add_argument(option, metavar=metavar, required=needed, help=text)
+    lift.add_argument("--other-host", action="store_true", help="another host may have signed")
+    slashing.set_defaults(run=_slashing)
 
 
 def _name(text: str) -> str:
@@ -155,3 +232,15 @@ def _authorize(given: argparse.Namespace) -> int:
 
     print(authorize.line(Applied.load(), given.node))
     return 0
+
+
+def _inspect(given: argparse.Namespace) -> int:
+    from validator_supervisor.cli import backup
+
+    return backup.inspect(given.file, given.identity, as_json=given.json)
+
+
+def _slashing(given: argparse.Namespace) -> int:
+    from validator_supervisor.cli import slashing
+
+    return slashing.run(given)

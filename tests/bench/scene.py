@@ -11,7 +11,7 @@ from lab.world import FEE_RECIPIENT, World
 
 INSIDE = Path(__file__).parent / "inside"
 PROGRAMS = "/root/bench"
-PEERS = ("autossh",)
+PEERS = ("age", "autossh", "restic", "zstd")
 NODES = ("helsinki", "lisbon")
 BEACON = 9596
 # Sleeps: what is measured is what we need for it, not what a client needs.

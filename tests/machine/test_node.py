@@ -83,9 +83,11 @@ def test_only_what_is_permitted(world: World) -> None:
     # Files: below its own directory, and nothing of the node.
     sftp = ["sftp", "-b", "-", "-i", KEY, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no",
             "-o", "UserKnownHostsFile=/dev/null", "validator-backup@helsinki.example"]  # fmt: skip
-    done = world.host.run(*sftp, stdin="put /etc/hostname\nls -l /\n", check=False)
+    done = world.host.run(
+        *sftp, stdin="put /etc/hostname supervisor-backups/x\nls -l /\n", check=False
+    )
     assert done.returncode == 0, done.stderr
-    assert node.output("ls", "/var/lib/validator-supervisor-node/supervisor-backups") == "hostname"
+    assert node.output("ls", "/var/lib/validator-supervisor-node/supervisor-backups") == "x"
     for batch in (
         "get /etc/passwd\n",
         "put /etc/hostname /hostname\n",

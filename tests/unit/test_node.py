@@ -211,3 +211,13 @@ def test_failed_write_leaves_the_old_list(
 def test_without_its_directory(module: ModuleType, tmp_path: Path, host_key: str) -> None:
     module.KEYS = tmp_path / "none" / "authorized_keys"  # type: ignore[attr-defined]
     assert module.main(["add-validator", host_key]) == 1
+
+
+def test_keep(module: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module.KEEP = tmp_path / "keep"  # type: ignore[attr-defined]
+    assert module.main(["keep", "12"]) == 0
+    assert (tmp_path / "keep").read_text() == "12\n"
+    for wrong in ("0", "-1", "1.5", "10001", "999999", "x", "", "1\n", "\u0661"):
+        assert module.main(["keep", "--", wrong]) == 1
+        assert "not a number from 1 to 10000" in capsys.readouterr().err
+    assert (tmp_path / "keep").read_text() == "12\n"

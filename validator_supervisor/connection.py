@@ -84,11 +84,11 @@ class Server:
 
     def _exchange(self, connected: socket.socket, message: bytes, deadline: float) -> Answer:
         reader = _Reader(_Arriving(connected, deadline, self._size_max + FRAME_MAX))
+        response = HTTPResponse(reader)  # type: ignore[arg-type]  # all it does is makefile()
         reusable = False
         try:
             connected.settimeout(_left(deadline))
             connected.sendall(message)
-            response = HTTPResponse(reader)  # type: ignore[arg-type]  # all it does is makefile()
             response.begin()
             content = response.read(self._size_max + 1)
             if len(content) > self._size_max:
@@ -100,6 +100,8 @@ class Server:
             reusable = complete and not reader.surplus
             return Answer(response.status, content)
         finally:
+            # First: one that is closed later flushes what it reads from, and complains.
+            response.close()
             reader.close()
             if not reusable or not self._keep(connected):
                 connected.close()

@@ -39,6 +39,8 @@ KEY_TYPES = (
 )
 FIRST_USE = "first-use"
 ANY = ""  # the network of a beacon address that serves whatever validator asks
+# The account for tunnels that the package validator-supervisor-node makes.
+DEFAULT_USER = "validator-node"
 # The keys of a node that is this host.
 LOCAL = ("beacon", "loki", "backups")
 
@@ -109,7 +111,7 @@ class Node:
     name: str = ""
     host: str = setting(text(HOST, "a host name or address"), "absent: this host, no tunnel", "")
     port: int = setting(PORT, "of its sshd", 22)
-    user: str = setting(USER, "whom to log in as", "validator-node")
+    user: str = setting(USER, "whom to log in as", DEFAULT_USER)
     identity: str = setting(NAME, "ssh key: a credential; default: the node's name", "")
     host_key: str = setting(
         text().then(_host_key), "its public host key, or first-use to pin what it shows first", ""
@@ -124,7 +126,6 @@ class Node:
         text(r"/?[A-Za-z0-9._+@-]+(/[A-Za-z0-9._+@-]+)*", "a directory").then(_no_way_up),
         "the directory on the node that takes backups",
         "",
-        idle=True,
     )
     control_port: int = setting(PORT, "where the node lets operators in", 0, idle=True)
     forwards: tuple[Forward, ...] = setting(

@@ -45,42 +45,49 @@ def specification(forward: Forward, directory: Path) -> str:
     return f"{listener}:{forward.remote}"
 
 
-def argv(node: Node, applied: Applied, directory: Path, credentials: Path, pin: str) -> list[str]:
-    """Return ssh's arguments; ``pin`` is the pinned host key or ``""`` before the first contact."""
+def connection_options(pin: str) -> dict[str, str]:
+    """Return the options of every connection to a node; ``pin`` is ``""`` before the first."""
     options = {
         "BatchMode": "yes",
-        "ClearAllForwardings": "no",
         # A bastion that is there answers within a second; validators that use it wait this long
         # for one that is not.
         "ConnectTimeout": "5",
-        "ControlMaster": "yes",
-        "ControlPath": str(directory / "control"),
-        "ControlPersist": "no",
-        "ExitOnForwardFailure": "yes",
         "ForwardAgent": "no",
         "GlobalKnownHostsFile": "none",
         "IdentitiesOnly": "yes",
         "IdentityAgent": "none",
-        "IdentityFile": str(credentials / "identity"),
-        "KnownHostsCommand": f"{HOST_KEY_HELPER} {node.name} %H %t %K {pin}".rstrip(),
-        "LogLevel": "INFO",
         "PermitLocalCommand": "no",
         "PreferredAuthentications": "publickey",
         # A silent cut is noticed after 10 to 15 s.
         "ServerAliveCountMax": "2",
         "ServerAliveInterval": "5",
-        # Sockets for the group of the tunnels, and over those that a killed ssh has left.
-        "StreamLocalBindMask": "0117",
-        "StreamLocalBindUnlink": "yes",
         "StrictHostKeyChecking": "yes",
         "TCPKeepAlive": "yes",
         "UpdateHostKeys": "no",
-        "UserKnownHostsFile": "none",
     }
     if pin:
         kind = pin.split()[0]
         # An RSA key signs with SHA-2 (RFC 8332); its old algorithm is refused by everyone.
         options["HostKeyAlgorithms"] = "rsa-sha2-512,rsa-sha2-256" if kind == "ssh-rsa" else kind
+    return options
+
+
+def argv(node: Node, applied: Applied, directory: Path, credentials: Path, pin: str) -> list[str]:
+    """Return ssh's arguments; ``pin`` is the pinned host key or ``""`` before the first contact."""
+    options = connection_options(pin) | {
+        "ClearAllForwardings": "no",
+        "ControlMaster": "yes",
+        "ControlPath": str(directory / "control"),
+        "ControlPersist": "no",
+        "ExitOnForwardFailure": "yes",
+        "IdentityFile": str(credentials / "identity"),
+        "KnownHostsCommand": f"{HOST_KEY_HELPER} {node.name} %H %t %K {pin}".rstrip(),
+        "LogLevel": "INFO",
+        # Sockets for the group of the tunnels, and over those that a killed ssh has left.
+        "StreamLocalBindMask": "0117",
+        "StreamLocalBindUnlink": "yes",
+        "UserKnownHostsFile": "none",
+    }
     words = ["/usr/bin/ssh", "-N", "-T", "-F", "none", "-p", str(node.port), "-l", node.user]
     for name, value in options.items():
         words += ["-o", f"{name}={value}"]
@@ -144,7 +151,8 @@ def offer(kind: str, key: str, pin: str, directory: Path, state: Path) -> str:
     """
     offered = f"{kind} {key}"
     if not pin:
-        durable.write(state / "host-key", offered.encode() + b"\n")
+        # Public, and who takes backups to the node reads it.
+        durable.write(state / "host-key", offered.encode() + b"\n", 0o644)
         return offered
     if offered != pin:
         (directory / "host-key-changed").write_text(offered)

@@ -1,6 +1,7 @@
 """A server over a connection that is kept, and what a hostile one does with it."""
 
 import contextlib
+import gc
 import socket
 import ssl
 import subprocess
@@ -205,6 +206,15 @@ def test_two_lengths_are_no_way_in() -> None:
 
     with listening(talk) as (_, server):
         assert [ask(server, "/a"), ask(server, "/b")] == ["/a", "/b"]
+
+
+def test_a_failure_leaves_nothing_that_complains_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", said.append)
+    with listening(lambda _: time.sleep(2 * SECONDS)) as (_, server):
+        assert failure(server) == "timed out"
+    gc.collect()
+    assert said == []
 
 
 def test_a_connection_is_not_kept_after_a_failure() -> None:

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,73 @@ def test_becomes_the_program() -> None:
 def test_what_it_cannot_become_is_an_expected_failure() -> None:
     with pytest.raises(SupervisorError, match="/no/program: No such file"):
         run.become(["/no/program"])
+
+
+def test_what_still_runs_ends_with_us(tmp_path: Path) -> None:
+    script = f"""
+import pathlib, threading, time
+from validator_supervisor import run
+here = pathlib.Path({str(tmp_path)!r})
+words = ["/bin/sh", "-c", "echo $$ >pid.new; mv pid.new pid; sleep 60"]
+def work():
+    run.bounded(words, seconds=60, directory=here, size=1000)
+threading.Thread(target=work, daemon=True).start()
+while not (here / "pid").exists():
+    time.sleep(0.01)
+"""
+    tree = str(Path(run.__file__).parents[1])
+    subprocess.run(
+        [sys.executable, "-c", script], check=True, timeout=30, cwd=tmp_path,
+        env={"PYTHONPATH": tree},
+    )  # fmt: skip
+    pid = int((tmp_path / "pid").read_text())
+    end = time.monotonic() + 10
+    while time.monotonic() < end and runs(pid):
+        time.sleep(0.01)
+    assert not runs(pid)
+
+
+def runs(pid: int) -> bool:
+    try:
+        # What nobody has waited for yet is a zombie.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def test_the_output_of_what_ends_first() -> None:
+    asked = []
+
+    def nothing() -> None:
+        asked.append(1)
+
+    words = ["/bin/sh", "-c", "sleep 0.3; echo typed"]
+    assert run.unless(words, nothing, pause=0.05) == b"typed\n"
+    assert asked
+    assert run.unless(["/bin/false"], nothing, pause=5) == b""
+
+
+def test_what_came_meanwhile_ends_the_program(tmp_path: Path) -> None:
+    # As systemd-ask-password(1): it takes its question back.
+    question = tmp_path / "question"
+    words = ["/bin/sh", "-c", 'trap "rm $0; exit 1" TERM; touch $0; sleep 60 & wait', str(question)]
+
+    def given() -> str | None:
+        return "given" if question.exists() else None
+
+    assert run.unless(words, given, pause=0.01) == "given"
+    assert not question.exists()
+
+
+def test_what_fails_meanwhile_ends_the_program(tmp_path: Path) -> None:
+    words = ["/bin/sh", "-c", "echo $$ >$0; exec sleep 60", str(tmp_path / "pid")]
+
+    def fail() -> None:
+        raise SupervisorError("Failed", "it fails")
+
+    with pytest.raises(SupervisorError, match="it fails"):
+        run.unless(words, fail, pause=0.2)
+    process = int((tmp_path / "pid").read_text())
+    assert not Path(f"/proc/{process}").exists()
+    with pytest.raises(SupervisorError, match="No such file"):
+        run.unless(["/nowhere"], fail, pause=0.2)

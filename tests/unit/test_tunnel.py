@@ -249,7 +249,7 @@ def test_first_contact_pins_for_good(newcomer: Node, tmp_path: Path, host_key: s
     assert tunnel.pinned(newcomer, state) == ""
     kind, blob = host_key.split()
     assert tunnel.offer(kind, blob, "", directory, state) == host_key
-    assert (state / "host-key").stat().st_mode & 0o777 == 0o600
+    assert (state / "host-key").stat().st_mode & 0o777 == 0o644
     assert tunnel.pinned(newcomer, state) == host_key
     assert not (directory / "host-key-changed").exists()
 

@@ -34,32 +34,32 @@ def each(validators: Iterable[str], do: Callable[[str], str]) -> int:
 
 def start(client: Client, name: str) -> str:
     """Start a validator."""
-    (accepted,) = _call(client, name, "Start")
+    (accepted,) = call(client, name, "Start")
     return "" if accepted else f"{name} is running already"
 
 
 def stop(client: Client, name: str) -> str:
     """Stop a validator until the next boot."""
-    (accepted,) = _call(client, name, "Stop")
+    (accepted,) = call(client, name, "Stop")
     return "" if accepted else f"{name} is stopped already"
 
 
 def restart(client: Client, name: str) -> str:
     """Restart a validator; one that is stopped is started."""
-    _call(client, name, "Restart")
+    call(client, name, "Restart")
     return ""
 
 
 def enable(client: Client, name: str) -> str:
     """Start a validator, now and at each boot."""
-    _call(client, name, "SetEnabled", "b", True)
+    call(client, name, "SetEnabled", "b", True)
     _wait_until(client, name, "Enabled", True)
     return f"{name} is enabled"
 
 
 def disable(client: Client, name: str) -> str:
     """Stop a validator for good."""
-    _call(client, name, "SetEnabled", "b", False)
+    call(client, name, "SetEnabled", "b", False)
     _wait_until(client, name, "Enabled", False)
     return f"{name} is disabled"
 
@@ -70,7 +70,7 @@ SWITCHES = {"start": start, "stop": stop, "restart": restart, "enable": enable, 
 def prefer(client: Client, name: str, node: str) -> str:
     """Have a validator try a node before the others; no node: in the configured order."""
     try:
-        _call(client, name, "Prefer", "s", node)
+        call(client, name, "Prefer", "s", node)
     except SupervisorError as refusal:
         if refusal.code != f"{names.ERROR}UnknownNode":
             raise
@@ -96,17 +96,31 @@ def _wait_until(client: Client, name: str, key: str, wanted: object) -> None:
         time.sleep(0.1)
 
 
-def _call(
+def call(
     client: Client, name: str, method: str, signature: str = "", *body: object
 ) -> tuple[object, ...]:
+    """Call a method of a validator. Raises SupervisorError, ``UnknownValidator`` among them."""
     path = names.validator_path(name)
     try:
         return client.call(path, names.VALIDATOR, method, signature, *body)
     except SupervisorError as refusal:
         if refusal.code != UNKNOWN:
             raise
+    raise unknown(client, name)
+
+
+def halted(client: Client, name: str) -> str:
+    """Return why a validator is halted, or ``""``. Raises SupervisorError ``UnknownValidator``."""
+    found = client.objects().get(names.validator_path(name), {}).get(names.VALIDATOR)
+    if found is None:
+        raise unknown(client, name)
+    return str(found["HaltReason"])
+
+
+def unknown(client: Client, name: str) -> SupervisorError:
+    """Return the failure of a name that no validator has, with the nearest that one has."""
     hint = nearest.hint(name, _names(client, names.VALIDATOR))
-    raise SupervisorError("UnknownValidator", f"there is no validator {name}", hint)
+    return SupervisorError("UnknownValidator", f"there is no validator {name}", hint)
 
 
 def _names(client: Client, interface: str) -> list[str]:

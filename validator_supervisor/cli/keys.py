@@ -1,0 +1,94 @@
+"""Commands about keys, and about who signs with them: their arguments, and what they run."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from validator_supervisor.errors import SupervisorError
+
+
+def add(commands: Any, name: Callable[[str], str], descriptor: Callable[[str], int]) -> None:
+    """Add the commands to the parser of all."""
+    imported = commands.add_parser("import-keystore", help="give a validator keys (EIP-2335)")
+    imported.add_argument("name", metavar="NAME", type=name)
+    imported.add_argument("file", metavar="FILE", nargs="+", help="a keystore")
+    imported.add_argument(
+        "--password-fd", metavar="N", type=descriptor, help="a line for each, or one for all"
+    )
+    imported.add_argument(
+        "--slashing-protection", metavar="FILE", help="what they have signed, EIP-3076"
+    )
+    imported.add_argument(
+        "--returned", action="store_true", help="also keys that were removed before"
+    )
+    imported.add_argument("--json", action="store_true", help="print JSON")
+    imported.set_defaults(run=_import_keystore)
+    over = commands.add_parser("take-over", help="run here what another host has run")
+    over.add_argument("name", metavar="NAME", type=name)
+    add_orders(over)
+    over.set_defaults(run=_take_over)
+    resume = commands.add_parser("resume", help="clear a halt, after you have read why")
+    resume.add_argument("name", metavar="NAME", type=name)
+    resume.add_argument("--yes", action="store_true", help="do not ask")
+    resume.set_defaults(run=_resume)
+
+
+def add_explain(command: argparse.ArgumentParser) -> None:
+    """Add what shows a start without starting."""
+    command.add_argument("--explain", action="store_true", help="say what it would do, and why")
+    command.add_argument("--json", action="store_true", help="with --explain: print JSON")
+
+
+def add_orders(command: argparse.ArgumentParser) -> None:
+    """Add what a person may order for a start."""
+    command.add_argument("--no-watch", action="store_true", help="do not watch the chain first")
+    command.add_argument("--now", metavar="T", type=int, help="the time to lift to (Unix seconds)")
+    command.add_argument("--confirm", metavar="NAME", help="its name again, instead of typing it")
+
+
+def _import_keystore(given: argparse.Namespace) -> int:
+    from validator_supervisor.cli import import_keystore
+
+    return import_keystore.import_keystore(
+        given.name,
+        given.file,
+        password_fd=given.password_fd,
+        protection=given.slashing_protection,
+        returned=given.returned,
+        as_json=given.json,
+    )
+
+
+def _take_over(given: argparse.Namespace) -> int:
+    from validator_supervisor.cli import take_over
+    from validator_supervisor.cli.client import Client
+
+    options = take_over.Given(given.no_watch, given.now, given.confirm)
+    return take_over.take_over(Client(), given.name, options)
+
+
+def start(given: argparse.Namespace) -> int:
+    """Start a validator with orders."""
+    from validator_supervisor.cli import take_over
+    from validator_supervisor.cli.client import Client
+
+    if len(given.name) > 1:
+        raise SupervisorError("OneName", "these options are for one validator at a time")
+    if given.explain:
+        take_over.explain(given.name[0], as_json=given.json)
+    options = take_over.Given(given.no_watch, given.now, given.confirm)
+    return take_over.start(Client(), given.name[0], options)
+
+
+def quarantine(given: argparse.Namespace) -> int:
+    """Set an archive aside."""
+    from validator_supervisor.cli import take_over
+
+    return take_over.quarantine(given.name, given.archive, given.confirm)
+
+
+def _resume(given: argparse.Namespace) -> int:
+    from validator_supervisor.cli import resume
+    from validator_supervisor.cli.client import Client
+
+    return resume.resume(Client(), given.name, yes=given.yes)

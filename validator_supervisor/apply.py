@@ -1,16 +1,21 @@
 """What a changed configuration means for what runs, and how it is put into effect."""
 
 import contextlib
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from validator_supervisor import config, durable, journal, overrides, run
+from validator_supervisor import config, durable, hands, journal, overrides, run
 from validator_supervisor.applied import FILE, PREVIOUS, Applied, assign_ports
 from validator_supervisor.errors import ConfigError, SupervisorError
-from validator_supervisor.units import tunnel_unit, validator_unit
+from validator_supervisor.units import state_unit, tunnel_unit, validator_unit
+from validator_supervisor.validators import Ethereum
 
 WATCH = "validator-watch.service"
+# A validator, what it has signed, and its final backup; TimeoutStartSec= leaves time for the rest.
+STOP_SECONDS = 100.0
+STOP_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,9 @@ class Systemd(Protocol):
 
     def active(self, unit: str) -> str:
         """Return the ActiveState of a unit."""
+
+    def job(self, unit: str) -> str:
+        """Return the type of the job that is queued or runs for a unit, or ``""``."""
 
     def start(self, unit: str) -> None:
         """Queue the start of a unit."""
@@ -78,6 +86,7 @@ def _wanted(before: Applied) -> Applied:
         raise ConfigError(str(config.FILE), "is empty", "for nothing at all, write: version: 1")
     wanted = config.read(document)
     config.check_addresses(document, wanted)
+    hands.check(document, wanted)
     idle = config.idle(document, wanted)
     if idle:
         journal.log(journal.NOTICE, f"understood, but no job uses it yet: {', '.join(idle)}")
@@ -102,6 +111,8 @@ def _carry_out(systemd: Systemd, planned: Plan, after: Applied) -> None:
     durable.write(FILE, after.text(), 0o644)
     for unit in planned.stop:
         systemd.stop(unit)
+    # What is left of them after the reload is not what they are stopped with.
+    _wait_for_end(systemd, planned.stop)
     systemd.reload()
     # Until validator.target is started nothing else is either. What an operator has stopped stays
     # so; what has failed may be mended by the change.
@@ -114,13 +125,23 @@ def _carry_out(systemd: Systemd, planned: Plan, after: Applied) -> None:
             systemd.restart(unit)
 
 
+def _wait_for_end(systemd: Systemd, units: Iterable[str]) -> None:
+    """Wait until units have stopped, but not for ever: each has a limit of its own."""
+    end = time.monotonic() + STOP_SECONDS
+    for unit in units:
+        while systemd.job(unit) == "stop" and time.monotonic() < end:
+            time.sleep(STOP_POLL_SECONDS)
+
+
 def plan(before: Applied, after: Applied) -> Plan:
     """Compare two configurations: what is in both unchanged is not in the plan."""
     old, new = _definitions(before), _definitions(after)
+    # They start and stop with their validators.
+    states = {state_unit(name) for name in after.config.validators}
     was, now = _enabled(before, old), _enabled(after, new)
     # One that is disabled may run all the same, if somebody has started it by hand.
     stop = tuple(unit for unit in old if unit not in new or (unit in was and unit not in now))
-    start = tuple(unit for unit in new if unit in now and unit not in was)
+    start = tuple(unit for unit in new if unit in now and unit not in was and unit not in states)
     changed = (unit for unit in new if unit in old and old[unit] != new[unit])
     return Plan(stop, start, tuple(unit for unit in changed if unit not in stop + start))
 
@@ -136,6 +157,7 @@ def merged(*plans: Plan) -> Plan:
 def _definitions(applied: Applied) -> dict[str, object]:
     there = applied.config
     beacons = [(v.name, set(applied.beacons(v).items())) for v in there.ethereum]
+    backups = [(node, node.backups) for node in there.nodes.values() if node.backups]
     found: dict[str, object] = {WATCH: (there.nodes, beacons)}
     for node in there.nodes.values():
         if node.host:
@@ -143,6 +165,9 @@ def _definitions(applied: Applied) -> dict[str, object]:
             found[tunnel_unit(node.name)] = (node, ports)
     for validator in there.validators.values():
         found[validator_unit(validator.name)] = (validator, applied.beacons(validator))
+        if isinstance(validator, Ethereum):
+            # What its keys were unpacked for, and where its backups go.
+            found[state_unit(validator.name)] = (validator.user, validator.network, backups)
     return found
 
 

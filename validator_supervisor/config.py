@@ -31,11 +31,9 @@ def _range(value: Value, bounds: tuple[int, ...]) -> tuple[int, ...]:
 class Backup:
     """When backups are made and how many are kept; times in seconds."""
 
-    interval: int = setting(DURATION, "between two backups; default: 1h", 3600, idle=True)
-    keep: int = setting(integer(1, 100_000, "archives"), "archives that are kept", 48, idle=True)
-    stop_timeout: int = setting(
-        DURATION, "for the upload of the last one; default: 20s", 20, idle=True
-    )
+    interval: int = setting(DURATION, "between two backups; default: 1h", 3600)
+    keep: int = setting(integer(1, 100_000, "archives"), "archives that are kept", 48)
+    stop_timeout: int = setting(DURATION, "for the upload of the last one; default: 20s", 20)
     identity_on_nodes: bool = setting(boolean(), "whether nodes keep it", False, idle=True)
 
 

@@ -3,6 +3,8 @@
 # sysexits.h: EX_TEMPFAIL. The caller may try again.
 TEMPORARY = 75
 REFUSED = 1
+# Latched: nothing starts until a person has looked. No client that we know exits so.
+HALT = 78
 
 
 class SupervisorError(Exception):

@@ -1,15 +1,13 @@
 """The start of a validator: which beacon nodes, whose directory, what to run."""
 
 import fcntl
-import json
 import os
 from pathlib import Path
 
-from validator_supervisor import durable
 from validator_supervisor.applied import Applied
 from validator_supervisor.clients import CLIENTS
 from validator_supervisor.errors import TEMPORARY, SupervisorError
-from validator_supervisor.validators import Cosmos, Ethereum, Validator
+from validator_supervisor.validators import Command, Cosmos, Ethereum, Validator
 from validator_supervisor.watch import RESULTS, Reading, readings
 
 
@@ -44,16 +42,15 @@ def users_of(directory: Path, proc: Path = Path("/proc")) -> list[int]:
     return found
 
 
-def remove_stale_locks(validator: Ethereum, state: Path) -> list[Path]:
-    """Remove what a killed client has left; call with ``lock`` held.
+def remove_stale_locks(stale: list[Path], directory: Path) -> list[Path]:
+    """Remove the locks that a killed client has left; call with ``lock`` held.
 
-    Raises SupervisorError ``AlreadyRunning`` while a process has the directory open.
+    Raises SupervisorError ``AlreadyRunning`` while a process has ``directory`` open.
     """
-    stale = CLIENTS[validator.release.client].locks(state)
     if stale:
-        holders = users_of(state)
+        holders = users_of(directory)
         if holders:
-            raise SupervisorError("AlreadyRunning", f"process {holders[0]} uses {state}")
+            raise SupervisorError("AlreadyRunning", f"process {holders[0]} uses {directory}")
         for path in stale:
             # Newer releases of Lodestar lock with a directory.
             if path.is_dir():
@@ -80,16 +77,18 @@ def healthy_beacons(applied: Applied, validator: Ethereum, path: Path = RESULTS)
     return healthy
 
 
-def argv(applied: Applied, validator: Validator, state: Path, nodes: list[str]) -> list[str]:
+def argv(validator: Cosmos | Command) -> list[str]:
     """Return the arguments of the process to become."""
-    if isinstance(validator, Ethereum):
-        urls = applied.beacons(validator)
-        client = CLIENTS[validator.release.client]
-        return client.run(validator, state, [urls[name] for name in nodes])
     if isinstance(validator, Cosmos):
         program = f"{validator.home}/cosmovisor/current/bin/{validator.daemon}"
         return [program, "start", "--home", validator.home, *validator.args]
     return list(validator.command)
+
+
+def check_program(path: str) -> None:
+    """Raise SupervisorError ``NoProgram`` where a program cannot be executed."""
+    if not os.access(path, os.X_OK):
+        raise SupervisorError("NoProgram", f"{path} cannot be executed")
 
 
 def environment(validator: Validator) -> dict[str, str]:
@@ -106,9 +105,7 @@ def refuse_what_is_not_safe_yet(validator: Validator) -> None:
     """
     reason = ""
     if isinstance(validator, Ethereum):
-        if validator.network != "dev":
-            reason = f"keys of {validator.network} are not kept encrypted yet"
-        elif validator.release.client not in CLIENTS:
+        if validator.release.client not in CLIENTS:
             reason = f"no adapter for {validator.release.client} yet"
         elif not validator.release.binary:
             reason = "releases are not downloaded yet: name the program (binary:)"
@@ -120,12 +117,3 @@ def refuse_what_is_not_safe_yet(validator: Validator) -> None:
         )
     if reason:
         raise SupervisorError("NotSupported", f"{validator.name}: {reason}")
-
-
-def publish(validator: Ethereum, state: Path, runtime: Path, nodes: list[str]) -> None:
-    """Write what the watch and the controller may know of this run."""
-    keys = CLIENTS[validator.release.client].public_keys(state)
-    if not keys:
-        raise SupervisorError("NoKeys", f"no keystore in {state}", "import keys first")
-    known = {"node": nodes[0], "public_keys": keys}
-    durable.replace(runtime / "run.json", json.dumps(known).encode())

@@ -157,7 +157,7 @@ class Ethereum(Supervised):
         choice("validator", "network", "alert"), "what a slashing stops", "validator", idle=True
     )
     require_nodes: int = setting(
-        integer(0, 100, "nodes"), "nodes whose archives must be seen first", 0, idle=True
+        integer(0, 100, "nodes"), "nodes whose archives must be seen first", 0
     )
 
 

@@ -99,6 +99,10 @@ def liveness_seconds(chain: Chain) -> float:
     return max(low, epoch / LIVENESS_LOOKS)
 
 
+# So begins the problem of a node that has all there is, by another clock than ours.
+HEAD = "head is"
+
+
 def problem_of(
     target: Target, chain: Chain, known: Chain | None, syncing: "Syncing", peers: int, now: float
 ) -> str:
@@ -124,9 +128,9 @@ def problem_of(
         return "is optimistic: its execution client has not verified the head"
     behind = slot - syncing.head_slot
     if behind > SLOTS_BEHIND:
-        return f"head is {behind} slots behind the clock"
+        return f"{HEAD} {behind} slots behind the clock"
     if behind < -1:
-        return f"head is {-behind} slots ahead of the clock"
+        return f"{HEAD} {-behind} slots ahead of the clock"
     return ""
 
 
@@ -151,7 +155,7 @@ def advance(
     if before.healthy and failures < FAILURES:
         return replace(before, failures=failures, problem=problem)
     since = usec if before.healthy or not before.since_usec else before.since_usec
-    return Reading(before.url, False, problem, since, 0, before.head_slot, failures)
+    return Reading(before.url, False, problem, since, 0, head_slot or before.head_slot, failures)
 
 
 def dump(found: Mapping[str, Reading], attesting: Mapping[str, Attesting]) -> bytes:

@@ -3,8 +3,10 @@ from pathlib import Path
 
 from validator_supervisor.applied import Applied
 from validator_supervisor.clients import CLIENTS
+from validator_supervisor.clients.client import Place
+from validator_supervisor.contents import Key
 
-STATE = Path("/var/lib/validator/main")
+STATE = Place(Path("/var/lib/validator/main"), Path("/run/validator-state/main/client"))
 KEYS = ["0x" + "ab" * 48, "0x" + "cd" * 48]
 
 
@@ -15,8 +17,11 @@ def test_recorded_arguments_of_lodestar(example: Applied) -> None:
         "/usr/bin/lodestar", "validator",
         "--network", "dev",
         "--dataDir", "/var/lib/validator/main",
+        "--validatorsDbDir", "/var/lib/validator/main/validator-db",
         "--beaconNodes", "http://127.0.0.1:13000",
         "--beaconNodes", "http://127.0.0.1:5052",
+        "--keystoresDir", "/run/validator-state/main/client/keystores",
+        "--secretsDir", "/run/validator-state/main/client/secrets",
         "--suggestedFeeRecipient", "0x00000000219ab540356cBB839Cbe05303d7705Fa",
         "--graffiti=hello",
         "--metrics",
@@ -36,25 +41,41 @@ def test_values_that_look_like_options_stay_values(example: Applied) -> None:
     assert "--graffiti=--force $(id)" in words
 
 
-def test_public_keys_of_lodestar_are_names_of_keystores(tmp_path: Path) -> None:
-    lodestar = CLIENTS["lodestar"]
-    assert lodestar.public_keys(tmp_path) == []
-    (tmp_path / "keystores").touch()
-    assert lodestar.public_keys(tmp_path) == []
-    (tmp_path / "keystores").unlink()
-    for name in (*reversed(KEYS), "0xzz", KEYS[0][:-1], KEYS[0] + "0", "..x", "0x\n", "tmp"):
-        (tmp_path / "keystores" / name).mkdir(parents=True)
-    assert lodestar.public_keys(tmp_path) == KEYS
+def test_recorded_arguments_of_lodestars_slashing_protection(example: Applied) -> None:
+    main, lodestar = example.config.ethereum[0], CLIENTS["lodestar"]
+    for command, words in (("export", lodestar.export), ("import", lodestar.load)):
+        assert words(main, STATE, ["http://127.0.0.1:1"], Path("/x.json")) == [
+            "/usr/bin/lodestar", "validator", "slashing-protection", command,
+            "--network", "dev",
+            "--dataDir", "/var/lib/validator/main",
+            "--validatorsDbDir", "/var/lib/validator/main/validator-db",
+            "--beaconNodes", "http://127.0.0.1:1",
+            "--file", "/x.json",
+            "--metrics",
+        ]  # fmt: skip
+
+
+def test_keys_of_lodestar_are_laid_out_for_it_and_again(tmp_path: Path) -> None:
+    place = Place(tmp_path / "state", tmp_path / "keys")
+    keys = {name: Key(name.encode(), b"pw " + name.encode()) for name in KEYS}
+    for _ in range(2):
+        CLIENTS["lodestar"].install(place, keys)
+    for name in KEYS:
+        keystore = place.keys / "keystores" / name / "voting-keystore.json"
+        assert keystore.read_bytes() == name.encode()
+        assert (place.keys / "secrets" / name).read_bytes() == b"pw " + name.encode()
+    assert not place.state.exists()
 
 
 def test_locks_of_lodestar(tmp_path: Path) -> None:
-    lodestar = CLIENTS["lodestar"]
-    assert lodestar.locks(tmp_path) == []
+    lodestar, place = CLIENTS["lodestar"], Place(tmp_path / "state", tmp_path)
+    assert lodestar.locks(place) == []
     for key in KEYS:
         (tmp_path / "keystores" / key).mkdir(parents=True)
     lock = tmp_path / "keystores" / KEYS[1] / "voting-keystore.json.lock"
     lock.touch()
     (lock.parent / "voting-keystore.json").touch()
-    (tmp_path / "validator-db").mkdir()
-    (tmp_path / "validator-db/LOCK").touch()
-    assert lodestar.locks(tmp_path) == [lock]
+    assert lodestar.locks(place) == [lock]
+    assert lodestar.database(place) == tmp_path / "state/validator-db"
+    # LevelDB's writes are not synced: a power cut loses the last ones.
+    assert not lodestar.durable

@@ -351,10 +351,8 @@ def test_one_network_for_two_validators_is_fine(read: Read) -> None:
 def test_what_no_job_uses_yet_is_named() -> None:
     document = parse(DESIGN.encode(), "config.yaml")
     assert sorted(config.idle(document, config.read(document))) == [
-        "nodes.helsinki.backups",
         "nodes.helsinki.control_port",
         "nodes.helsinki.loki",
-        "nodes.local.backups",
         "validators.hub.key.parameter",
         "validators.hub.key.region",
         "validators.hub.key.source",
@@ -363,11 +361,11 @@ def test_what_no_job_uses_yet_is_named() -> None:
         "validators.mainnet.release.version",
     ]
     said = DESIGN.replace("doppelganger: auto", "doppelganger: always").replace(
-        "keep: 48", "keep: 4"
+        "identity_on_nodes: false", "identity_on_nodes: true"
     )
     document = parse(said.encode(), "config.yaml")
     found = config.idle(document, config.read(document))
-    assert {"validators.mainnet.doppelganger", "backup.keep"} <= set(found)
+    assert {"validators.mainnet.doppelganger", "backup.identity_on_nodes"} <= set(found)
     for text in (b"", b"version: 1\n", b"version: 1\nnodes:\nvalidators:\n"):
         document = parse(text, "config.yaml")
         assert config.idle(document, config.read(document)) == []

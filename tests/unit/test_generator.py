@@ -30,8 +30,31 @@ def test_units_of_the_example(example: Applied, tmp_path: Path) -> None:
         "validator.target.wants/validator-tunnel@helsinki.service": f"{units}/"
         "validator-tunnel@.service",
         "validator@main.service.d/50-config.conf": header
+        + "[Unit]\nAfter=validator-tunnel@helsinki.service\nAfter=validator-state@main.service\n"
+        "BindsTo=validator-state@main.service\n\n"
+        "[Service]\nUser=validator_main\nMemoryMax=75%\nMemorySwapMax=0\n"
+        "ExecStopPost=/usr/lib/validator-supervisor/export %i\n"
+        "ReadWritePaths=-/run/validator-state/%i\nTimeoutStartSec=infinity\n"
+        "TimeoutStopSec=20\nEnvironmentFile=/etc/main.env\n",
+        # What the job needs that has the keys: their reader's group, ways to the archives.
+        "validator-state@main.service.d/50-config.conf": header
         + "[Unit]\nAfter=validator-tunnel@helsinki.service\n\n"
-        + "[Service]\nUser=validator_main\nTimeoutStopSec=10\nEnvironmentFile=/etc/main.env\n",
+        "[Service]\nGroup=validator_main\nLoadCredential=ssh.helsinki:validator-tunnel.key-1\n"
+        "SetCredential=ssh.helsinki:none\nReadWritePaths=-/mnt/usb/backups\nTimeoutStopSec=25\n",
+        "validator-backup@main.service.d/50-config.conf": header
+        + "[Service]\nGroup=validator_main\nLoadCredential=ssh.helsinki:validator-tunnel.key-1\n"
+        "SetCredential=ssh.helsinki:none\nReadWritePaths=-/mnt/usb/backups\n",
+        "validator-backup@main.timer.d/50-config.conf": header + "[Timer]\nOnUnitActiveSec=1800\n",
+        "validator-backup@main.path.d/50-config.conf": header
+        + "[Path]\nPathChanged=/run/validator-tunnel/helsinki/connected\n",
+        "validator-state@main.service.wants/validator-backup@main.timer": f"{units}/"
+        "validator-backup@.timer",
+        "validator-state@main.service.wants/validator-backup@main.path": f"{units}/"
+        "validator-backup@.path",
+        "validator-drill.service.d/50-config.conf": header
+        + "[Service]\nLoadCredential=ssh.helsinki:validator-tunnel.key-1\n"
+        "SetCredential=ssh.helsinki:none\nReadWritePaths=-/mnt/usb/backups\n",
+        "validator-identity.service.wants/validator-drill.timer": f"{units}/validator-drill.timer",
         "validator.target.wants/validator@main.service": f"{units}/validator@.service",
         # It is disabled: nothing starts it, and it can be started.
         # And it uses no node: it waits for none.
@@ -106,20 +129,35 @@ PATH = r"(/[A-Za-z0-9._+@-]+)+"
 NAME = r"[a-z0-9][a-z0-9_-]{0,19}"
 LINE = re.compile(
     rf"""
-      \[Unit\] | \[Service\] |
+      \[Unit\] | \[Service\] | \[Timer\] | \[Path\] |
       | After=validator-tunnel@{NAME}\.service(\ validator-tunnel@{NAME}\.service)*
+      | After=validator-state@{NAME}\.service
+      | BindsTo=validator-state@{NAME}\.service
       | RequiresMountsFor={PATH}
+      | Group=([0-9]+|[a-z_][a-z0-9_-]{{0,30}})
+      | ExecStopPost=/usr/lib/validator-supervisor/export\ %i
+      | ReadWritePaths=-/run/validator-state/%i
+      | ReadWritePaths=-{PATH}(\ -{PATH})*
+      | MemoryMax=75% | MemorySwapMax=0
+      | TimeoutStartSec=infinity
+      | OnUnitActiveSec=[0-9]+
+      | PathChanged=/run/validator-tunnel/{NAME}/connected
       | User=[a-z_][a-z0-9_-]{{0,30}}
       | TimeoutStopSec=[0-9]+
       | ProtectHome=tmpfs
       | (BindPaths|ReadWritePaths|WorkingDirectory|EnvironmentFile)={PATH}
       | (LoadCredential|LoadCredentialEncrypted)=identity:validator-tunnel\.{NAME}
       | SetCredential=identity:none
+      | (LoadCredential|LoadCredentialEncrypted)=ssh\.{NAME}:validator-tunnel\.{NAME}
+      | SetCredential=ssh\.{NAME}:none
     """,
     re.VERBOSE,
 )
 FILE = re.compile(
-    rf"validator(-tunnel)?@{NAME}\.service\.d/50-config\.conf"
+    rf"validator(-tunnel|-state|-backup)?@{NAME}\.(service|timer|path)\.d/50-config\.conf"
+    rf"|validator-state@{NAME}\.service\.wants/validator-backup@{NAME}\.(timer|path)"
+    r"|validator-drill\.service\.d/50-config\.conf"
+    r"|validator-identity\.service\.wants/validator-drill\.timer"
     rf"|validator\.target\.wants/validator(-tunnel)?@{NAME}\.service"
 )
 
@@ -133,10 +171,12 @@ def is_plain(made: dict[str, str]) -> None:
             lines = content.removeprefix(generator.HEADER).split("\n")
             for line in lines:
                 assert LINE.fullmatch(line), line
-            assert lines.count("[Service]") == 1
+            assert sum(lines.count(f"[{name}]") for name in ("Service", "Timer", "Path")) == 1
             assert lines.count("[Unit]") <= 1
         else:
-            assert re.fullmatch(rf"{generator.UNITS}/validator(-tunnel)?@\.service", content)
+            name = re.escape(Path(path).name)
+            name = re.sub(r"@.*(?=\\\.)", "@", name)
+            assert re.fullmatch(rf"{generator.UNITS}/{name}", content)
 
 
 def test_units_of_the_examples_are_plain(example: Applied, tmp_path: Path) -> None:

@@ -1,5 +1,4 @@
 import fcntl
-import json
 import os
 import subprocess
 import sys
@@ -10,10 +9,12 @@ from types import ModuleType
 
 import pytest
 
-from validator_supervisor import run, validator, watch
+from validator_supervisor import ethereum, run, validator, watch
 from validator_supervisor.applied import Applied
-from validator_supervisor.errors import TEMPORARY, SupervisorError
-from validator_supervisor.validators import Cosmos, Ethereum, Keys, Release, Validator
+from validator_supervisor.clients import CLIENTS
+from validator_supervisor.clients.client import Place
+from validator_supervisor.errors import HALT, TEMPORARY, SupervisorError
+from validator_supervisor.validators import Command, Cosmos, Ethereum, Keys, Release, Validator
 from validator_supervisor.watch import Reading
 
 KEYS = ["0x" + "ab" * 48, "0x" + "cd" * 48]
@@ -30,6 +31,10 @@ def state(tmp_path: Path) -> Path:
     for key in KEYS:
         (tmp_path / "state/keystores" / key).mkdir(parents=True)
     return tmp_path / "state"
+
+
+def locks(state: Path) -> list[Path]:
+    return CLIENTS["lodestar"].locks(Place(state, state))
 
 
 def results(path: Path, *found: Reading) -> Path:
@@ -92,25 +97,23 @@ def test_processes_that_end_or_are_hidden_do_not_matter(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("leave", [Path.touch, Path.mkdir], ids=["1.5", "1.15.1"])
-def test_locks_of_a_killed_client_are_removed(
-    main: Ethereum, state: Path, leave: Callable[[Path], None]
-) -> None:
+def test_locks_of_a_killed_client_are_removed(state: Path, leave: Callable[[Path], None]) -> None:
     lock = state / "keystores" / KEYS[0] / "voting-keystore.json.lock"
     leave(lock)
     (lock.parent / "voting-keystore.json").touch()
-    assert validator.remove_stale_locks(main, state) == [lock]
+    assert validator.remove_stale_locks(locks(state), state) == [lock]
     assert [path.name for path in lock.parent.iterdir()] == ["voting-keystore.json"]
-    assert validator.remove_stale_locks(main, state) == []
+    assert validator.remove_stale_locks(locks(state), state) == []
 
 
-def test_locks_stay_while_somebody_is_there(main: Ethereum, state: Path) -> None:
+def test_locks_stay_while_somebody_is_there(state: Path) -> None:
     lock = state / "keystores" / KEYS[0] / "voting-keystore.json.lock"
     with (
         lock.open("w") as file,
         subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, stdout=file) as process,
     ):
         with pytest.raises(SupervisorError, match=f"process {process.pid} uses") as caught:
-            validator.remove_stale_locks(main, state)
+            validator.remove_stale_locks(locks(state), state)
         assert process.stdin
         process.stdin.close()
     assert caught.value.code == "AlreadyRunning"
@@ -148,32 +151,6 @@ def test_hostile_results_are_no_healthy_node(
         validator.healthy_beacons(example, main, tmp_path / "r")
 
 
-def test_client_gets_the_healthy_nodes_and_a_command_gets_nothing(
-    example: Applied, main: Ethereum, tmp_path: Path
-) -> None:
-    words = validator.argv(example, main, tmp_path, ["local"])
-    assert words[0] == "/usr/bin/lodestar"
-    assert [words[i + 1] for i, word in enumerate(words) if word == "--beaconNodes"] == [LOCAL]
-    other = example.config.validators["other"]
-    assert validator.argv(example, other, tmp_path, []) == ["/usr/bin/foo", "--bar"]
-
-
-def test_published_run_is_readable_by_all_and_complete(
-    main: Ethereum, state: Path, tmp_path: Path
-) -> None:
-    validator.publish(main, state, tmp_path, ["local", "helsinki"])
-    path = tmp_path / "run.json"
-    assert json.loads(path.read_text()) == {"node": "local", "public_keys": KEYS}
-    assert path.stat().st_mode & 0o777 == 0o644
-
-
-def test_without_keys_nothing_runs(main: Ethereum, tmp_path: Path) -> None:
-    with pytest.raises(SupervisorError) as caught:
-        validator.publish(main, tmp_path, tmp_path, ["local"])
-    assert caught.value.code == "NoKeys"
-    assert not (tmp_path / "run.json").exists()
-
-
 class BecomeError(Exception):
     """Stands for the end of the helper, which becomes another program."""
 
@@ -196,21 +173,26 @@ def start(
             def notify(self, text: str) -> None:
                 told.append(text)
 
+        def prepare(start: ethereum.Start) -> list[str]:
+            assert (start.validator.name, start.state, start.runtime) == ("main", state, tmp_path)
+            assert start.environment["CLIENT_VARIABLE"] == "kept"
+            start.tell("looking")
+            if binary == "/halt":
+                raise SupervisorError("Doppelganger", "it has a twin", exit_status=HALT)
+            return [binary, "validator"]
+
         def become(argv: list[str], extra: dict[str, str]) -> None:
             assert extra["CLIENT_VARIABLE"] == "kept"
             became.append(argv)
             raise BecomeError
 
-        validators = dict(example.config.validators)
-        (main,) = example.config.ethereum
-        validators["main"] = replace(main, release=replace(main.release, binary=binary))
-        changed = Applied(replace(example.config, validators=validators), example.ports)
-        monkeypatch.setattr(Applied, "load", lambda: changed)
+        monkeypatch.setattr(Applied, "load", lambda: example)
+        # What a start of Ethereum does is in test_ethereum.py.
+        monkeypatch.setattr(ethereum, "prepare", prepare)
+        monkeypatch.setattr(ethereum, "through", lambda _runtime: " through local")
         monkeypatch.setattr(module, "SystemdNotifier", Notifier)
         monkeypatch.setattr(run, "become", become)
         monkeypatch.setattr(validator, "lock", lambda _state: None)
-        found = results(tmp_path / "r", Reading(LOCAL, True, ""))
-        monkeypatch.setattr(validator, "readings", lambda _path: watch.readings(found))
         for variable, path in (("STATE_DIRECTORY", state), ("RUNTIME_DIRECTORY", tmp_path)):
             monkeypatch.setenv(variable, str(path))
         monkeypatch.setenv("CLIENT_VARIABLE", "kept")
@@ -227,22 +209,27 @@ Start = Callable[[str, str], tuple[object, list[str]]]
 
 def test_helper_is_ready_when_it_becomes_the_client(start: Start) -> None:
     argv, told = start("main", "/bin/true")
-    assert isinstance(argv, list)
-    assert argv[0] == "/bin/true"
-    assert told == ["READY=1\nSTATUS=running true through local"]
+    assert argv == ["/bin/true", "validator"]
+    assert told == ["STATUS=looking", "READY=1\nSTATUS=running true through local"]
 
 
 def test_helper_says_what_is_wrong(start: Start) -> None:
-    assert start("main", "/no/client") == (1, ["STATUS=/no/client cannot be executed"])
+    assert start("main", "/no/client") == (
+        1, ["STATUS=looking", "STATUS=/no/client cannot be executed"]
+    )  # fmt: skip
     assert start("unknown", "/bin/true") == (1, ["STATUS=no validator unknown is configured"])
+
+
+def test_helper_asks_for_a_halt(start: Start, tmp_path: Path) -> None:
+    assert start("main", "/halt") == (HALT, ["STATUS=looking", "STATUS=it has a twin"])
+    assert (tmp_path / "halt").read_text().splitlines()[1:] == ["it has a twin"]
 
 
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
         ({}, ""),
-        ({"network": "hoodi"}, "main: keys of hoodi are not kept encrypted yet"),
-        ({"network": "mainnet"}, "main: keys of mainnet are not kept encrypted yet"),
+        ({"network": "mainnet"}, ""),
         ({"release": Release(client="teku", binary="/x")}, "main: no adapter for teku yet"),
         (
             {"release": Release(client="lodestar", version="v1", sha256="a" * 64)},
@@ -277,9 +264,12 @@ def test_a_cosmos_validator_starts_with_the_key_on_disk_alone(example: Applied) 
     refused(example.config.validators["other"], "")
 
 
-def test_a_cosmos_validator_is_run_as_cosmovisor_does(example: Applied, tmp_path: Path) -> None:
-    hub = example.config.validators["hub"]
-    assert validator.argv(example, hub, tmp_path, []) == [
+def test_a_cosmos_validator_is_run_as_cosmovisor_does(example: Applied) -> None:
+    hub, other = example.config.validators["hub"], example.config.validators["other"]
+    assert isinstance(hub, Cosmos)
+    assert isinstance(other, Command)
+    assert validator.argv(other) == ["/usr/bin/foo", "--bar"]
+    assert validator.argv(hub) == [
         "/data/hub/cosmovisor/current/bin/gaiad", "start", "--home", "/data/hub", "--trace",
     ]  # fmt: skip
     assert validator.environment(hub) == {"DAEMON_HOME": "/data/hub", "DAEMON_NAME": "gaiad"}

@@ -1,0 +1,153 @@
+"""The start of an Ethereum validator: its keys, its database, and whether it has a twin."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from validator_supervisor import (
+    chain,
+    durable,
+    handover,
+    journal,
+    liveness,
+    orders,
+    preparation,
+    validator,
+)
+from validator_supervisor.applied import Applied
+from validator_supervisor.beacon import Beacon
+from validator_supervisor.chain import Time
+from validator_supervisor.clients import CLIENTS
+from validator_supervisor.clients.client import Place
+from validator_supervisor.contents import Key
+from validator_supervisor.database import Database
+from validator_supervisor.decision import CONTINUE, POWER_CUT, RESTORE
+from validator_supervisor.errors import SupervisorError
+from validator_supervisor.handover import CLIENT, ROOT, Handover
+from validator_supervisor.interchange import Interchange
+from validator_supervisor.networks import Chain
+from validator_supervisor.validators import Ethereum
+
+# There from before an import until the epochs after it have been watched.
+WATCH = "watch"
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start: the directories of the unit, the environment of the client, and a way to tell."""
+
+    applied: Applied
+    validator: Ethereum
+    state: Path
+    runtime: Path
+    environment: Mapping[str, str]
+    tell: Callable[[str], None]
+    given: Path = ROOT
+
+    @property
+    def place(self) -> Place:
+        """Return where the client's files are."""
+        return Place(self.state, self.given / self.validator.name / CLIENT)
+
+    def database(self, nodes: list[str]) -> Database:
+        """Return the client's database."""
+        urls = self.applied.beacons(self.validator)
+        client = CLIENTS[self.validator.release.client]
+        return Database(
+            client, self.validator, self.place, self.runtime,
+            [urls[name] for name in nodes], self.environment,
+        )  # fmt: skip
+
+
+def prepare(start: Start) -> list[str]:
+    """Make everything ready, and return the client's arguments. Raises SupervisorError."""
+    mine = start.validator
+    client = CLIENTS[mine.release.client]
+    # Before anything is done to the database because it cannot be read.
+    validator.check_program(mine.release.binary)
+    given, keys = handover.read(start.given / mine.name)
+    nodes = validator.healthy_beacons(start.applied, mine)
+    for path in validator.remove_stale_locks(client.locks(start.place), start.place.keys):
+        journal.log(journal.NOTICE, f"removed {path}, left by a client that was killed")
+    _empty(start.place.keys)
+    client.install(start.place, keys)
+    database = start.database(nodes)
+    if given.row == POWER_CUT:
+        # The clock that was asked before may not have been set yet; now a healthy node agrees.
+        age = orders.uptime() - given.began
+        given = preparation.again(given, time_now(start, given), age)
+    planned = preparation.look(given, database, lambda: time_now(start, given))
+    if planned.row != CONTINUE:
+        journal.log(journal.WARNING, f"{planned.row}: {planned.reason}")
+    if planned.row == RESTORE and not given.no_watch:
+        durable.write(start.state / WATCH, b"")
+    preparation.carry_out(planned, database)
+    _watch(start, given, keys)
+    publish(start, nodes, keys, _silent_until(given.chain, planned.wanted))
+    database.begin()
+    urls = start.applied.beacons(mine)
+    return client.run(mine, start.place, [urls[name] for name in nodes])
+
+
+def _empty(directory: Path) -> None:
+    """Remove what a client has left among its keys, in memory that belongs to no process."""
+    for path in directory.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def time_now(start: Start, given: Handover) -> Time:
+    """Return what time it is, for a lift."""
+    if given.now:
+        return Time(given.now + orders.uptime() - given.typed)
+    heads = chain.heads(start.applied, start.validator)
+    verified = chain.SYNCHRONISED.exists()
+    earliest = max(given.earliest, chain.past())
+    return chain.time_of(given.chain, int(time.time()), heads, earliest, verified=verified)
+
+
+def _watch(start: Start, given: Handover, keys: Mapping[str, Key]) -> None:
+    pending = start.state / WATCH
+    if pending.exists() and not given.no_watch:
+        urls = start.applied.beacons(start.validator)
+        clock = liveness.Clock(time.time, time.sleep)
+        # Also those that are not healthy now: they may be later, and one is enough.
+        beacons = [Beacon(url) for url in urls.values()]
+        liveness.watch(beacons, given.chain, list(keys), clock, start.tell)
+    pending.unlink(missing_ok=True)
+
+
+def _silent_until(known: Chain, wanted: Interchange | None) -> int:
+    """Return when the first epoch begins in which everything may be signed again; 0: now."""
+    if wanted is None:
+        return 0
+    targets = [target for key in wanted.keys.values() for _, target, _ in key.attestations]
+    epoch = max(targets, default=0) + 1
+    return known.genesis_time + epoch * known.slots_per_epoch * known.seconds_per_slot
+
+
+def publish(start: Start, nodes: list[str], keys: Mapping[str, Key], silent_until: int) -> None:
+    """Write what the watch and the controller may know of this run."""
+    known = {"node": nodes[0], "public_keys": sorted(keys), "silent_until": silent_until}
+    durable.replace(start.runtime / "run.json", json.dumps(known).encode())
+
+
+def export(start: Start) -> None:
+    """After an exit: have the client write what it has signed. Raises SupervisorError."""
+    if not start.place.state.exists():
+        raise SupervisorError("NoState", f"{start.place.state} is gone")
+    # Whom it would ask for the chain's root does not matter: the database knows it.
+    os.umask(0o027)
+    start.database(list(start.applied.beacons(start.validator))).read()
+
+
+def through(runtime: Path) -> str:
+    """Return words about the beacon node in use; none for a validator that has none."""
+    path = runtime / "run.json"
+    return f" through {json.loads(path.read_text())['node']}" if path.exists() else ""

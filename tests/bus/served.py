@@ -1,10 +1,13 @@
 """The real dispatcher in a thread, with objects that stand still until a test moves them."""
 
 import contextlib
+import os
 import queue
 import threading
+from typing import cast
 
 from jeepney import DBusAddress, message_bus, new_method_call
+from jeepney.fds import FileDescriptor
 from jeepney.io.blocking import open_dbus_connection
 from jeepney.wrappers import unwrap_msg
 
@@ -13,6 +16,8 @@ from validator_supervisor.applied import Applied, assign_ports
 from validator_supervisor.bus import model, names
 from validator_supervisor.bus.dispatch import Caller, Dispatcher, changes
 from validator_supervisor.bus.model import Objects, UnitState, World
+from validator_supervisor.bus.received import close, receive
+from validator_supervisor.copies import Copies
 from validator_supervisor.document import parse
 from validator_supervisor.errors import SupervisorError
 
@@ -38,8 +43,9 @@ class Served:
         self.address = address
         self.did: list[tuple[str, str, tuple[object, ...]]] = []
         self.audited: list[str] = []
+        self.passphrases: list[bytes] = []
         self._asking = open_dbus_connection(address)
-        self._connection = open_dbus_connection(address)
+        self._connection = open_dbus_connection(address, enable_fds=True)
         self._dispatcher = Dispatcher(self._act, self._caller, "0123456789abcdef0123456789abcdef")
         self._dispatcher.objects = objects()
         self._wanted: queue.Queue[Objects | None] = queue.Queue()
@@ -68,10 +74,27 @@ class Served:
         self.did.append((path, method, arguments))
         if path.endswith("/local"):
             raise SupervisorError("NoTunnel", "node local is this host")
+        if method in ("UnlockFd", "Lock"):
+            self._unlock(arguments)
         key = {"SetEnabled": "Enabled", "Prefer": "PreferredNode"}.get(method)
         if key:
             self._dispatcher.objects[path][names.VALIDATOR][key] = arguments[0]
+        if method == "Backup":
+            return ("validator-backup@main.service",)
         return (True,) if method in ("Start", "Stop") else ()
+
+    def _unlock(self, arguments: tuple[object, ...]) -> None:
+        manager = self._dispatcher.objects[names.ROOT][names.MANAGER]
+        manager["UnlockProblem"] = ""
+        if arguments:
+            given = cast(FileDescriptor, arguments[0]).fileno()
+            os.set_blocking(given, False)
+            with contextlib.suppress(BlockingIOError):
+                self.passphrases.append(os.read(given, 100))
+        if self.passphrases[-1:] == [b"wrong"]:
+            manager["UnlockProblem"] = "the passphrase is wrong"
+        else:
+            manager["Locked"] = not arguments
 
     def _caller(self, sender: str) -> Caller:
         bus = DBusAddress("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBus")
@@ -82,7 +105,11 @@ class Served:
     def _run(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                reply = self._dispatcher.answer(self._connection.receive(timeout=0.01))
+                message = receive(self._connection, timeout=0.01)
+                if message is None:
+                    continue
+                reply = self._dispatcher.answer(message)
+                close(message)
                 if reply is not None:
                     self._connection.send(reply)
             with contextlib.suppress(queue.Empty):
@@ -95,8 +122,12 @@ class Served:
                 self._wanted.task_done()
 
 
-def objects(**units: UnitState) -> Objects:
+def objects(
+    *, backup: UnitState | None = None, copies: Copies | None = None, **units: UnitState
+) -> Objects:
     read = config.read(parse(NODES.encode(), "config.yaml"))
     applied = Applied(read, assign_ports(read, {}))
     states = {f"validator@{name}.service": state for name, state in units.items()}
-    return model.objects(World(applied, states))
+    if backup:
+        states["validator-backup@main.service"] = backup
+    return model.objects(World(applied, states, copies={"main": copies or Copies()}))

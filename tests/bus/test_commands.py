@@ -17,7 +17,9 @@ import pytest
 from tests.bus import served as bus
 from tests.bus.served import Served
 from validator_supervisor.bus.model import UnitState
-from validator_supervisor.cli import live, main
+from validator_supervisor.cli import confirm, live, main
+from validator_supervisor.copies import Copies
+from validator_supervisor.errors import SupervisorError
 
 TREE = Path(__file__).resolve().parents[2]
 ROOT = "/org/validatorsupervisor1"
@@ -47,6 +49,40 @@ def test_commands_arrive(cli: Served, words: str, did: list[object]) -> None:
     assert cli.did == did
 
 
+class Backing(threading.Thread):
+    """Ends a backup once it was asked for."""
+
+    def __init__(self, cli: Served, state: UnitState, copies: Copies) -> None:
+        super().__init__()
+        self._cli, self._state, self._copies = cli, state, copies
+        self.start()
+
+    def run(self) -> None:
+        end = time.monotonic() + 10
+        while not self._cli.did and time.monotonic() < end:
+            time.sleep(0.01)
+        self._cli.become(bus.objects(backup=UnitState("activating", "start")))
+        time.sleep(0.3)
+        self._cli.become(bus.objects(backup=self._state, copies=self._copies))
+
+
+def test_a_backup_is_waited_for(cli: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    ending = Backing(cli, UnitState(), Copies(last=1_800_000_000, ended=5))
+    assert main.main(["backup", "now", "main"]) == 0
+    ending.join()
+    assert cli.did == [(MAIN, "Backup", ())]
+    assert capsys.readouterr().out == "main: newest archive is of 2027-01-15 08:00:00 UTC\n"
+
+
+def test_a_backup_that_fails_says_why(cli: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    ending = Backing(cli, UnitState("failed", "failed", "no space left", 5), Copies())
+    assert main.main(["backup", "now", "main"]) == 1
+    ending.join()
+    said = capsys.readouterr().err
+    assert "main: no space left" in said
+    assert "journalctl -u validator-backup@main.service" in said
+
+
 def test_a_typo_leads_to_the_nearest(cli: Served, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["start", "mian", "main"]) == 1
     assert capsys.readouterr() == (
@@ -54,6 +90,48 @@ def test_a_typo_leads_to_the_nearest(cli: Served, capsys: pytest.CaptureFixture[
         "validator-supervisor: there is no validator mian\n  → did you mean main?\n",
     )
     assert cli.did == [(MAIN, "Start", ())]
+
+
+def halted(cli: Served, reason: str) -> None:
+    cli.objects[MAIN]["org.validatorsupervisor1.Validator"]["HaltReason"] = reason
+
+
+def test_resume_shows_why_and_clears(cli: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    halted(cli, "doppelganger: seen in epoch 7")
+    assert main.main(["resume", "main", "--yes"]) == 0
+    assert cli.did == [(MAIN, "Resume", ())]
+    assert capsys.readouterr().out == (
+        "main is halted: doppelganger: seen in epoch 7\n"
+        "main is halted no longer: `validator-supervisor start main` starts it\n"
+    )
+
+
+def test_resume_after_a_move_says_what_goes_on(
+    cli: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    halted(cli, "moved: to another host")
+    asked = []
+
+    def typed(name: str, option: str) -> None:
+        asked.append((name, option))
+        raise SupervisorError("NotConfirmed", "main was not typed: nothing is changed")
+
+    monkeypatch.setattr(confirm, "typed", typed)
+    assert main.main(["resume", "main"]) == 1
+    assert "`validator-supervisor take-over main` goes on" in capsys.readouterr().out
+    assert asked == [("main", "--yes")]
+    assert cli.did == []
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("main", "main is not halted"), ("mian", "there is no validator mian")]
+)
+def test_only_what_is_halted_resumes(
+    cli: Served, capsys: pytest.CaptureFixture[str], name: str, words: str
+) -> None:
+    assert main.main(["resume", name, "--yes"]) == 1
+    assert words in capsys.readouterr().err
+    assert cli.did == []
 
 
 class Watching:

@@ -104,6 +104,7 @@ def test_changed_properties_are_heard(served: Served, heard: Heard) -> None:
         "ActiveState": ("s", "active"),
         "SubState": ("s", "running"),
         "StatusText": ("s", "ä →"),
+        "StartProblem": ("s", ""),
         "SinceUSec": ("t", 2**63),
         "Restarts": ("u", 2**32 - 1),
         "LastExitStatus": ("i", -1),

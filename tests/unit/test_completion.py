@@ -58,13 +58,25 @@ def offered(text: str, tmp_path: Path) -> Offered:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("", "status start stop restart enable disable connect logs authorize backup slashing"),
-        ("re", "restart"),
+        (
+            "",
+            "status start stop restart enable disable connect import-keystore take-over resume "
+            "logs authorize unlock lock init-identity recovery-kit passphrase rotate-identity "
+            "backup slashing",
+        ),
+        ("re", "recovery-kit restart resume"),
+        ("unlock --", "--help --passphrase-fd"),
+        ("recovery-kit --kit /etc/hostn", "/etc/hostname"),
+        ("init-identity --from /etc/hostn", "/etc/hostname"),
         ("status --", "--help --json --watch"),
         ("start ", "hub main other"),
         ("enable o", "other"),
         ("disable main ", "hub other"),
         ("restart main other ", "hub"),
+        ("import-keystore m", "main"),
+        ("import-keystore main /etc/hostn", "/etc/hostname"),
+        ("take-over m", "main"),
+        ("take-over main --", "--help --no-watch --now --confirm"),
         ("connect ", "hub main other"),
         # Its own nodes; a command has none.
         ("connect main ", "helsinki local"),
@@ -78,11 +90,13 @@ def offered(text: str, tmp_path: Path) -> Offered:
         ("logs -n ", ""),
         ("authorize ", "helsinki"),
         ("connect unknown ", "helsinki local"),
-        ("backup ", "inspect"),
+        ("backup ", "inspect list now restore verify"),
+        ("backup now ", "hub main other"),
+        ("backup restore main --from h", "helsinki"),
         ("backup inspect -i /etc/hostn", "/etc/hostname"),
         ("backup inspect -i x /etc/hostn", "/etc/hostname"),
         ("backup inspect --", "--help --identity --json"),
-        ("slashing ", "merge check lift"),
+        ("slashing ", "merge check lift quarantine"),
         ("slashing check /etc/hostn", "/etc/hostname"),
         ("slashing merge x /etc/hostn", "/etc/hostname"),
         ("slashing check x --", "--help --pubkey --block --attestation"),

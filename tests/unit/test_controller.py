@@ -7,19 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from jeepney.fds import FileDescriptor
 
-from validator_supervisor import durable, overrides, watch
+from validator_supervisor import durable, halt, identity, overrides, watch
 from validator_supervisor.applied import Applied
 from validator_supervisor.bus import controller
 from validator_supervisor.bus.controller import Controller
 from validator_supervisor.bus.interface import MANAGER, NODE, VALIDATOR
-from validator_supervisor.bus.model import APPLY, OVERRIDE, UnitState
+from validator_supervisor.bus.model import APPLY, IDENTITY, OVERRIDE, UnitState
+from validator_supervisor.bus.offer import Offer
 from validator_supervisor.errors import SupervisorError
 from validator_supervisor.overrides import Override
 from validator_supervisor.watch import Reading
 
 ROOT = "/org/validatorsupervisor1"
 MAIN, HELSINKI = f"{ROOT}/validator/main", f"{ROOT}/node/helsinki"
+BACKUP = "validator-backup@main.service"
 TUNNEL, UNIT = "validator-tunnel@helsinki.service", "validator@main.service"
 
 
@@ -61,11 +64,21 @@ def systemd() -> Systemd:
 
 
 @pytest.fixture
+def offer(tmp_path: Path) -> Offer:
+    return Offer(tmp_path / "unlock")
+
+
+@pytest.fixture
 def made(
-    systemd: Systemd, example: Applied, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    systemd: Systemd,
+    offer: Offer,
+    example: Applied,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Controller:
     monkeypatch.setattr(Applied, "load", lambda: example)
     monkeypatch.setattr(controller, "RUNTIME", tmp_path)
+    monkeypatch.setattr(halt, "HALTED", tmp_path / "halted")
     current = overrides.current
     monkeypatch.setattr(overrides, "FILE", tmp_path / "overrides.yaml")
     monkeypatch.setattr(overrides, "current", lambda: current(tmp_path / "overrides.yaml"))
@@ -74,13 +87,26 @@ def made(
     readings, attesting = watch.readings, watch.attesting
     monkeypatch.setattr(watch, "readings", lambda: readings(results))
     monkeypatch.setattr(watch, "attesting", lambda: attesting(results))
-    return Controller(systemd)  # type: ignore[arg-type]
+    return Controller(systemd, offer)  # type: ignore[arg-type]
+
+
+def test_a_backup_is_started_where_it_can_do_something(made: Controller, systemd: Systemd) -> None:
+    made.refresh()
+    with pytest.raises(SupervisorError, match="the identity is locked"):
+        made.act(MAIN, "Backup", ())
+    systemd.states[IDENTITY] = UnitState("active")
+    systemd.asked.clear()
+    assert made.act(MAIN, "Backup", ()) == (BACKUP,)
+    assert systemd.asked == [f"start {BACKUP}"]
+    with pytest.raises(SupervisorError, match="has no archives"):
+        made.act(f"{ROOT}/validator/hub", "Backup", ())
 
 
 def test_every_unit_is_watched(made: Controller, systemd: Systemd) -> None:
     made.refresh()
     assert sorted(systemd.watched) == [
-        "validator-apply.service", "validator-override.service", TUNNEL,
+        "validator-apply.service", BACKUP, "validator-drill.service", IDENTITY,
+        "validator-override.service", "validator-state@main.service", TUNNEL,
         "validator-watch.service", "validator@hub.service", UNIT, "validator@other.service",
     ]  # fmt: skip
 
@@ -462,3 +488,152 @@ def test_a_unit_that_waits_for_its_restart_is_looked_at_again_once(
     made.refresh()
     assert made.pause is None, "however long it waits"
     assert not made.stale
+
+
+@pytest.fixture
+def sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "identity.age"
+    path.touch()
+    monkeypatch.setattr(identity, "SEALED", path)
+    return path
+
+
+def descriptor() -> tuple[FileDescriptor, int]:
+    """Return the end of a pipe as a message has it, and the other end."""
+    reading, writing = os.pipe()
+    return FileDescriptor(reading), writing
+
+
+def is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+def manager(made: Controller) -> dict[str, object]:
+    return made.refresh()[ROOT][MANAGER.name]
+
+
+def test_a_descriptor_is_offered_and_the_job_started(
+    made: Controller, systemd: Systemd, offer: Offer, sealed: Path
+) -> None:
+    assert sealed.exists()
+    made.refresh()
+    given, _ = descriptor()
+    number = given.fileno()
+    assert made.act(ROOT, "UnlockFd", (given,)) == ()
+    assert systemd.asked == [f"start {IDENTITY}"]
+    assert offer.pending
+    again, _ = descriptor()
+    with pytest.raises(SupervisorError, match="another unlock"):
+        made.act(ROOT, "UnlockFd", (again,))
+    assert again.fileno() >= 0, "taken, although it was refused"
+    systemd.states[IDENTITY] = UnitState("activating")
+    systemd.changed(IDENTITY)
+    assert (manager(made)["Locked"], offer.pending) == (True, True)
+    systemd.states[IDENTITY] = UnitState("deactivating")
+    systemd.changed(IDENTITY)
+    assert manager(made)["Locked"] is True
+    systemd.states[IDENTITY] = UnitState("failed", status="wrong")
+    systemd.changed(IDENTITY)
+    assert manager(made)["UnlockProblem"] == "wrong"
+    assert not offer.pending
+    assert not is_open(number)
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_question_is_answered_and_a_person_may_be_quicker(
+    made: Controller, systemd: Systemd, offer: Offer, sealed: Path, seen: bool
+) -> None:
+    assert sealed.exists()
+    systemd.states[IDENTITY] = UnitState("activating")
+    if seen:
+        systemd.changed(IDENTITY)
+    made.refresh()
+    given, _ = descriptor()
+    number = given.fileno()
+    made.act(ROOT, "UnlockFd", (given,))
+    made.refresh()
+    assert offer.pending
+    with pytest.raises(SupervisorError, match="another unlock"):
+        made.act(ROOT, "UnlockFd", descriptor()[:1])
+    # What nobody has taken is not kept for the next unlock.
+    systemd.states[IDENTITY] = UnitState("active")
+    systemd.changed(IDENTITY)
+    assert manager(made)["Locked"] is False
+    assert (offer.pending, is_open(number), made.pause) == (False, False, None)
+    assert manager(made)["UnlockProblem"] == ""
+
+
+def test_what_is_unlocked_stays_so_until_it_is_gone(
+    made: Controller, systemd: Systemd, sealed: Path
+) -> None:
+    assert sealed.exists()
+    for active, locked in (("active", False), ("deactivating", False), ("inactive", True)):
+        systemd.states[IDENTITY] = UnitState(active)
+        systemd.changed(IDENTITY)
+        assert manager(made)["Locked"] is locked
+    systemd.states[IDENTITY] = UnitState("active")
+    with pytest.raises(SupervisorError, match="unlocked already"):
+        made.act(ROOT, "UnlockFd", descriptor()[:1])
+
+
+def test_a_job_that_does_not_begin_is_told(
+    made: Controller, offer: Offer, sealed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sealed.exists()
+    made.refresh()
+    made.act(ROOT, "UnlockFd", descriptor()[:1])
+    assert made.pause
+    later = time.monotonic() + 16
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert made.stale
+    assert "does not start" in str(manager(made)["UnlockProblem"])
+    assert not offer.pending
+    assert made.pause is None
+
+
+def test_an_offer_ends_with_its_time_and_with_lock(
+    made: Controller, systemd: Systemd, offer: Offer, sealed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made.refresh()
+    made.act(ROOT, "UnlockFd", descriptor()[:1])
+    made.act(ROOT, "Lock", ())
+    assert systemd.asked == [f"start {IDENTITY}", f"stop {IDENTITY}"]
+    assert not offer.pending
+    made.act(ROOT, "UnlockFd", descriptor()[:1])
+    systemd.states[IDENTITY] = UnitState("activating")
+    systemd.changed(IDENTITY)
+    made.refresh()
+    later = time.monotonic() + 331
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    manager(made)
+    assert not offer.pending
+    sealed.unlink()
+    systemd.states[IDENTITY] = UnitState()
+    with pytest.raises(SupervisorError) as refused:
+        made.act(ROOT, "UnlockFd", descriptor()[:1])
+    assert refused.value.code == "NoIdentity"
+
+
+def test_a_halt_refuses_starts_until_it_is_cleared(
+    made: Controller, systemd: Systemd, tmp_path: Path
+) -> None:
+    made.refresh()
+    halt.latch("main", "moved", "to another host", tmp_path / "halted")
+    assert made.stale
+    found = made.refresh()
+    assert found[MAIN][VALIDATOR.name]["HaltReason"] == "moved: to another host"
+    for method in ("Start", "Restart"):
+        with pytest.raises(SupervisorError, match="main is halted: moved: to another") as refused:
+            made.act(MAIN, method, ())
+        assert refused.value.code == "Halted"
+    assert made.act(MAIN, "Resume", ()) == ()
+    assert made.stale
+    assert made.refresh()[MAIN][VALIDATOR.name]["HaltReason"] == ""
+    with pytest.raises(SupervisorError, match="main is not halted"):
+        made.act(MAIN, "Resume", ())
+    assert systemd.asked == []
+    assert made.act(MAIN, "Start", ()) == (True,)

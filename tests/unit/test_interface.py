@@ -1,3 +1,4 @@
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -65,3 +66,11 @@ def test_a_secret_is_never_an_argument() -> None:
         name for t in INTERFACES for m in t.methods for name, kind in m.takes if kind != "h"
     ]
     assert not {"passphrase", "password", "keystore", "secret", "key"} & set(arguments)
+
+
+def test_the_manual_names_every_method_and_property() -> None:
+    page = (PUBLISHED.parents[2] / "man/validator-supervisor.service.8.md").read_text()
+    named = set(re.findall(r"`([A-Z][A-Za-z]+)`", page))
+    for table in INTERFACES:
+        members = {m.name for m in table.methods} | {p.name for p in table.properties}
+        assert members - named == set(), table.name

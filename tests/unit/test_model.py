@@ -12,7 +12,8 @@ from validator_supervisor import __version__
 from validator_supervisor.applied import Applied
 from validator_supervisor.bus import model
 from validator_supervisor.bus.interface import INTERFACES, MANAGER, NODE, VALIDATOR
-from validator_supervisor.bus.model import Run, UnitState, Values, World
+from validator_supervisor.bus.model import IDENTITY, Run, UnitState, Values, World
+from validator_supervisor.copies import Copies, Restore, Upload
 from validator_supervisor.overrides import Override
 from validator_supervisor.tunnel import HOST_KEY_CHANGED
 from validator_supervisor.watch import Attesting, Reading
@@ -53,7 +54,7 @@ def validator(world: World, name: str = "main") -> Values:
 
 
 def with_unit(world: World, unit: str, **changed: object) -> World:
-    state = replace(world.units[unit], **changed)  # type: ignore[arg-type]
+    state = replace(world.unit(unit), **changed)  # type: ignore[arg-type]
     return replace(world, units={**world.units, unit: state})
 
 
@@ -88,6 +89,9 @@ def test_a_running_validator(world: World) -> None:
         "ActiveState": "active",
         "SubState": "running",
         "StatusText": "running lodestar",
+        "StartProblem": "",
+        "SilentUntil": 0,
+        "HaltReason": "",
         "SinceUSec": 6,
         "ConnectedNode": "helsinki",
         "PreferredNode": "",
@@ -98,6 +102,11 @@ def test_a_running_validator(world: World) -> None:
         "LastExitStatus": 0,
         "AttestedEpoch": 9,
         "AttestingKeys": 1,
+        "BackupState": "inactive",
+        "BackupEndedUSec": 0,
+        "BackupProblem": "",
+        "LastBackupUSec": 0,
+        "LastCleanBackupUSec": 0,
     }
 
 
@@ -134,6 +143,11 @@ def test_a_node_and_its_beacon(world: World) -> None:
         "BeaconProblem": "",
         "BeaconLatencyUSec": 2000,
         "BeaconPeers": 40,
+        "TakesBackups": True,
+        "LastUploadUSec": 0,
+        "UploadProblem": "",
+        "LastProvenRestoreUSec": 0,
+        "RestoreProblem": "",
     }
     local = node(world, "local")
     assert (local["TunnelState"], local["BeaconHealthy"], local["BeaconProblem"]) == (
@@ -165,8 +179,34 @@ def test_words_for_a_tunnel(world: World, active: str, status: int, word: str) -
     assert node(with_unit(world, unit, active=active, exit_status=status))["TunnelState"] == word
 
 
+def test_copies_of_archives(world: World) -> None:
+    unit = UnitState("failed", "failed", "disk full", 7)
+    known = Copies(
+        last=3, last_clean=2, ended=6,
+        uploads={"helsinki": Upload(4, "away")},
+        restores={"helsinki": Restore(5, 1, 1, "lacks keys")},
+    )  # fmt: skip
+    units = {**world.units, "validator-backup@main.service": unit}
+    world = replace(world, units=units, copies={"main": known})
+    found = validator(world)
+    assert (found["BackupState"], found["BackupProblem"]) == ("failed", "disk full")
+    assert (found["BackupEndedUSec"], found["LastBackupUSec"]) == (7, 3_000_000)
+    assert validator(replace(world, units={}))["BackupEndedUSec"] == 6
+    assert found["LastCleanBackupUSec"] == 2_000_000
+    assert validator(world, "hub")["BackupState"] == "none"
+    there = node(world)
+    assert (there["LastUploadUSec"], there["UploadProblem"]) == (4_000_000, "away")
+    assert (there["LastProvenRestoreUSec"], there["RestoreProblem"]) == (5_000_000, "lacks keys")
+
+
 def test_healthy_is_every_tunnel_and_every_enabled_validator(world: World) -> None:
-    assert manager(world) == {"Version": __version__, "Healthy": True, "ApplyProblem": ""}
+    assert manager(world) == {
+        "Version": __version__,
+        "Locked": True,
+        "UnlockProblem": "",
+        "Healthy": True,
+        "ApplyProblem": "",
+    }
     for unit in UP:
         assert manager(with_unit(world, unit, active="activating"))["Healthy"] is False
 
@@ -221,3 +261,16 @@ def test_a_validator_cannot_hold_the_controller_up(tmp_path: Path) -> None:
     path.unlink()
     path.symlink_to("/dev/zero")
     assert model.read_run(path) == Run()
+
+
+def test_why_it_is_locked(world: World) -> None:
+    wrong = with_unit(world, IDENTITY, active="failed", status="the passphrase is wrong")
+    assert manager(wrong)["UnlockProblem"] == "the passphrase is wrong"
+    assert manager(wrong)["Locked"] is True
+    # Another is on its way.
+    assert manager(replace(wrong, offered=True))["UnlockProblem"] == ""
+    mute = with_unit(world, IDENTITY, active="failed")
+    assert manager(mute)["UnlockProblem"] == f"{IDENTITY} has failed"
+    assert manager(replace(world, offer_problem="x"))["UnlockProblem"] == "x"
+    up = replace(with_unit(world, IDENTITY, active="active"), unlocked=True, offer_problem="x")
+    assert (manager(up)["Locked"], manager(up)["UnlockProblem"]) == (False, "")

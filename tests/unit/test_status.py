@@ -40,6 +40,9 @@ def validator(name: str, **changed: object) -> dict[str, object]:
         "ActiveState": "active",
         "SubState": "running",
         "StatusText": "running lodestar",
+        "StartProblem": "",
+        "SilentUntil": 0,
+        "HaltReason": "",
         "SinceUSec": int((NOW - 7200) * 1e6),
         "ConnectedNode": "helsinki",
         "PreferredNode": "",
@@ -287,3 +290,29 @@ def test_columns_are_aligned_and_not_padded() -> None:
     assert status.columns([]) == []
     # What is empty everywhere takes no room.
     assert status.columns([["a", "", "b"], ["cc", "", "d"]]) == ["  a   b", "  cc  d"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        ("moved: the newest archive is of another host", "validator-supervisor take-over main`"),
+        ("foreign-claim: another host", "validator-supervisor take-over main`"),
+        ("doppelganger: seen in epoch 7", "validator-supervisor resume main`"),
+    ],
+)
+def test_a_halt_is_a_problem_before_all_others(reason: str, advice: str) -> None:
+    mine = validator("main", ActiveState="failed", SubState="failed", HaltReason=reason)
+    shown = status.report(objects(nodes=[], validators=[mine]), lambda _: "something else")
+    (problem,) = shown.problems
+    assert problem.problem == f"halted: {reason}"
+    assert advice in problem.advice
+    assert "main  ethereum dev  halted" in "\n".join(status.as_text(shown, NOW))
+
+
+def test_a_watch_is_told_as_what_it_is() -> None:
+    words = "watching for a twin in epoch 18, 2 to go"
+    mine = validator("main", ActiveState="activating", SubState="start", StatusText=words)
+    found = objects(nodes=[], validators=[mine])
+    shown = problem(found, {"validator@main.service": "restore: there is no database"})
+    assert shown[1] == words
+    assert shown[2].startswith("nothing to do")

@@ -4,19 +4,25 @@ import contextlib
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
-from validator_supervisor import durable, journal, overrides, watch
+from jeepney.fds import FileDescriptor
+
+from validator_supervisor import copies, durable, halt, identity, journal, overrides, watch
 from validator_supervisor.applied import Applied
 from validator_supervisor.bus import model, names
 from validator_supervisor.bus.manager import Systemd
-from validator_supervisor.bus.model import APPLY, OVERRIDE, Objects, UnitState, World
+from validator_supervisor.bus.model import APPLY, IDENTITY, OVERRIDE, Objects, UnitState, World
+from validator_supervisor.bus.offer import Offer
 from validator_supervisor.errors import SupervisorError
 from validator_supervisor.nodes import Node
 from validator_supervisor.overrides import Override, Overrides
-from validator_supervisor.units import tunnel_unit, validator_unit
-from validator_supervisor.validators import Validator
+from validator_supervisor.units import backup_unit, state_unit, tunnel_unit, validator_unit
+from validator_supervisor.validators import Ethereum, Validator
 
 WATCH = "validator-watch.service"
+# What it has found is in the files of the validators.
+DRILL = "validator-drill.service"
 RUNTIME = Path("/run/validator")
 # After the RestartSec= of a tunnel. systemd notices the end of that time only when something wakes
 # it, or up to 250 ms late (sd_event_add_time(3)): the question wakes it.
@@ -26,8 +32,10 @@ LOOK_AGAIN_SECONDS = 0.03
 class Controller:
     """The state behind the objects."""
 
-    def __init__(self, systemd: Systemd) -> None:
+    def __init__(self, systemd: Systemd, offer: Offer) -> None:
         self._systemd = systemd
+        self._offer = offer
+        self._unlocked = False
         self._applied = Applied()
         self._units: dict[str, UnitState] = {}
         self._stale: set[str] = set()
@@ -39,7 +47,7 @@ class Controller:
         self._written: Overrides | None = None
         self._problem = ""
         self._reread = True
-        self._seen = 0
+        self._seen = [0, 0]
         systemd.subscribe(self._stale.add, self._on_reload)
 
     def _on_reload(self) -> None:
@@ -54,15 +62,13 @@ class Controller:
     @property
     def pause(self) -> float | None:
         """Seconds until there is something to look at again; None: not before a signal."""
-        return max(0.0, min(self._soon.values()) - time.monotonic()) if self._soon else None
+        soon = max(0.0, min(self._soon.values()) - time.monotonic()) if self._soon else None
+        return min((p for p in (soon, self._offer.pause) if p is not None), default=None)
 
     @staticmethod
-    def _results() -> int:
-        """Return which version of the watch's results is there."""
-        try:
-            return watch.RESULTS.stat().st_mtime_ns
-        except OSError:
-            return 0
+    def _results() -> list[int]:
+        """Return which version of the watch's results, and of the latches, is there."""
+        return [_changed(path) for path in (watch.RESULTS, halt.HALTED)]
 
     def refresh(self) -> Objects:
         """Read again what has changed, and return every object.
@@ -85,10 +91,14 @@ class Controller:
             del self._soon[unit]
             self._units[unit] = self._systemd.state(unit)
         self._seen = self._results()
+        self._look_at_identity(self._units[IDENTITY])
         return model.objects(
             World(
                 applied=self._applied,
                 problem=self._problem,
+                unlocked=self._unlocked,
+                offered=self._offer.pending,
+                offer_problem=self._offer.problem,
                 units=self._units,
                 readings=watch.readings(),
                 attesting=watch.attesting(),
@@ -96,6 +106,10 @@ class Controller:
                     name: model.read_run(RUNTIME / name / "run.json")
                     for name in self._applied.config.validators
                 },
+                halts={
+                    name: halt.reason(name, halt.HALTED) for name in self._applied.config.validators
+                },
+                copies={v.name: copies.read(v.name) for v in self._applied.config.ethereum},
             )
         )
 
@@ -111,15 +125,52 @@ class Controller:
             if path == names.node_path(node.name):
                 self._reconnect(node)
                 return ()
-        self._begin(APPLY)
+        if method == "UnlockFd":
+            self._unlock(cast(FileDescriptor, arguments[0]))
+        elif method == "Lock":
+            self._offer.drop()
+            self._systemd.stop(IDENTITY)
+        else:
+            self._begin(APPLY)
         return ()
+
+    def _look_at_identity(self, unit: UnitState) -> None:
+        # While it stops it is what it was: there, or never opened.
+        if unit.active != "deactivating":
+            self._unlocked = unit.active == "active"
+        self._offer.settle(unit.active)
+
+    def _unlock(self, passphrase: FileDescriptor) -> None:
+        active = self._systemd.active(IDENTITY)
+        if active == "active":
+            raise SupervisorError("NotLocked", "the identity is unlocked already")
+        # A question that nobody has answered yet is answered so.
+        if self._offer.pending or self._offer.taken or active == "deactivating":
+            hint = "validator-supervisor lock ends it"
+            raise SupervisorError("Busy", "another unlock is at work", hint)
+        if not identity.SEALED.exists():
+            hint = "as root: validator-supervisor init-identity"
+            raise SupervisorError("NoIdentity", f"{identity.SEALED} is not there", hint)
+        self._offer.put(passphrase.to_raw_fd())
+        try:
+            self._systemd.start(IDENTITY)
+        except SupervisorError:
+            self._offer.drop()
+            raise
 
     def _act_on_validator(
         self, validator: Validator, method: str, arguments: tuple[object, ...]
     ) -> tuple[object, ...]:
         unit = validator_unit(validator.name)
+        if method == "Resume":
+            halt.clear(validator.name, halt.HALTED)
+            return ()
+        if method in ("Start", "Restart"):
+            _refuse_halted(validator.name)
         if method in ("Start", "Stop"):
             return (self._switch(unit, method),)
+        if method == "Backup":
+            return (self._backup(validator),)
         if method == "Restart":
             self._systemd.restart(unit)
         elif method == "SetEnabled":
@@ -137,6 +188,18 @@ class Controller:
                 )
             self._override(validator, prefer=node)
         return ()
+
+    def _backup(self, validator: Validator) -> str:
+        if not isinstance(validator, Ethereum):
+            message = f"{validator.name} is of kind {validator.kind}, which has no archives"
+            raise SupervisorError("NoBackups", message)
+        if self._systemd.active(IDENTITY) != "active":
+            # The unit would be skipped, and nobody would hear of it.
+            hint = "validator-supervisor unlock"
+            raise SupervisorError("Locked", "the identity is locked", hint)
+        unit = backup_unit(validator.name)
+        self._begin(unit)
+        return unit
 
     def _override(self, validator: Validator, **changes: object) -> None:
         stored = {**self._applied.overrides, **(self._written or {})}
@@ -180,7 +243,9 @@ class Controller:
             self._problem = failure.message
         units = [tunnel_unit(n.name) for n in self._applied.config.nodes.values() if n.host]
         units += [validator_unit(name) for name in self._applied.config.validators]
-        units += [APPLY, OVERRIDE]
+        for validator in self._applied.config.ethereum:
+            units += [state_unit(validator.name), backup_unit(validator.name)]
+        units += [APPLY, OVERRIDE, IDENTITY, DRILL]
         for unit in [*units, WATCH]:
             self._systemd.watch(unit)
         self._units = {unit: self._systemd.state(unit) for unit in units}
@@ -197,3 +262,17 @@ class Controller:
                     self._written = stored
                     self._begin(OVERRIDE)
         self._written = {n: o for n, o in self._written.items() if there.get(n, Override()) != o}
+
+
+def _changed(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _refuse_halted(name: str) -> None:
+    reason = halt.reason(name, halt.HALTED)
+    if reason:
+        hint = f"when it is safe: validator-supervisor resume {name}"
+        raise SupervisorError("Halted", f"{name} is halted: {reason}", hint)

@@ -48,8 +48,14 @@ class Interface:
 
 MANAGER = Interface(
     names.MANAGER,
-    (Method("Reload"),),
-    (Property("Version", "s", "const"), Property("Healthy", "b"), Property("ApplyProblem", "s")),
+    (Method("UnlockFd", (("passphrase", "h"),)), Method("Lock"), Method("Reload")),
+    (
+        Property("Version", "s", "const"),
+        Property("Locked", "b"),
+        Property("UnlockProblem", "s"),
+        Property("Healthy", "b"),
+        Property("ApplyProblem", "s"),
+    ),
 )
 VALIDATOR = Interface(
     names.VALIDATOR,
@@ -59,6 +65,8 @@ VALIDATOR = Interface(
         Method("Restart"),
         Method("SetEnabled", (("enabled", "b"),)),
         Method("Prefer", (("node", "s"),)),
+        Method("Resume"),
+        Method("Backup", gives=(("unit", "s"),)),
     ),
     (
         Property("Name", "s", "const"),
@@ -68,6 +76,9 @@ VALIDATOR = Interface(
         Property("ActiveState", "s"),
         Property("SubState", "s"),
         Property("StatusText", "s"),
+        Property("StartProblem", "s"),
+        Property("SilentUntil", "t"),
+        Property("HaltReason", "s"),
         Property("SinceUSec", "t"),
         Property("ConnectedNode", "s"),
         Property("PreferredNode", "s"),
@@ -78,6 +89,11 @@ VALIDATOR = Interface(
         Property("LastExitStatus", "i"),
         Property("AttestedEpoch", "t"),
         Property("AttestingKeys", "u"),
+        Property("BackupState", "s"),
+        Property("BackupEndedUSec", "t"),
+        Property("BackupProblem", "s"),
+        Property("LastBackupUSec", "t"),
+        Property("LastCleanBackupUSec", "t"),
     ),
 )
 NODE = Interface(
@@ -93,6 +109,11 @@ NODE = Interface(
         Property("BeaconProblem", "s"),
         Property("BeaconLatencyUSec", "t", "false"),
         Property("BeaconPeers", "u", "false"),
+        Property("TakesBackups", "b"),
+        Property("LastUploadUSec", "t"),
+        Property("UploadProblem", "s"),
+        Property("LastProvenRestoreUSec", "t"),
+        Property("RestoreProblem", "s"),
     ),
 )
 INTERFACES = (MANAGER, VALIDATOR, NODE)

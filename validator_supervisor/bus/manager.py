@@ -1,6 +1,7 @@
 """The only caller of systemd."""
 
 from collections.abc import Callable
+from typing import cast
 
 from pystemd.dbusexc import DBusBaseError
 from pystemd.dbuslib import DBus
@@ -14,6 +15,7 @@ MANAGER_PATH = b"/org/freedesktop/systemd1"
 MANAGER = b"org.freedesktop.systemd1.Manager"
 UNIT = b"org.freedesktop.systemd1.Unit"
 SERVICE = b"org.freedesktop.systemd1.Service"
+JOB = b"org.freedesktop.systemd1.Job"
 PROPERTIES = b"org.freedesktop.DBus.Properties"
 
 
@@ -27,7 +29,10 @@ class Systemd:
 
     def __init__(self) -> None:
         self._bus = DBus()
-        self._bus.open()
+        try:
+            self._bus.open()
+        except DBusBaseError as failure:
+            raise SupervisorError("NoBus", f"no system bus: {failure}") from None
         # pystemd does not keep the callbacks alive.
         self._callbacks: dict[str, Callable[..., None]] = {}
 
@@ -42,9 +47,9 @@ class Systemd:
         while idle < 2:
             idle = idle + 1 if self._bus.process().is_empty() else 0
 
-    def start(self, unit: str) -> None:
-        """Queue the start of a unit."""
-        self._manage(b"StartUnit", unit)
+    def start(self, unit: str, mode: str = "replace") -> None:
+        """Queue the start of a unit; ``mode`` ``fail``: not against a job that is there already."""
+        self._manage(b"StartUnit", unit, mode)
 
     def stop(self, unit: str) -> None:
         """Queue the stop of a unit."""
@@ -105,8 +110,27 @@ class Systemd:
             exit_status=self._number(unit, SERVICE, b"ExecMainStatus"),
         )
 
-    def _manage(self, method: bytes, unit: str) -> None:
-        self._call(MANAGER_PATH, MANAGER, method, unit.encode(), b"replace")
+    def job(self, unit: str) -> str:
+        """Return the type of the job that is queued or runs for a unit (``stop``), or ``""``."""
+        number, path = self._job(unit)
+        if not number:
+            return ""
+        try:
+            kind = self._bus.get_property(SYSTEMD, path, JOB, b"JobType", b"s")
+        except DBusBaseError:
+            return ""  # it has ended since
+        return kind.decode() if isinstance(kind, bytes) else str(kind)
+
+    def _job(self, unit: str) -> tuple[int, bytes]:
+        found = self._property(unit, UNIT, b"Job", b"(uo)")
+        # The releases of pystemd differ in how they wrap a structure.
+        while isinstance(found, list | tuple) and len(found) == 1:
+            (found,) = found
+        number, path = cast(tuple[int, bytes | str], found)
+        return int(number), path if isinstance(path, bytes) else path.encode()
+
+    def _manage(self, method: bytes, unit: str, mode: str = "replace") -> None:
+        self._call(MANAGER_PATH, MANAGER, method, unit.encode(), mode.encode())
 
     def _call(self, path: bytes, interface: bytes, method: bytes, *arguments: bytes) -> None:
         try:

@@ -8,17 +8,19 @@ from validator_supervisor import __version__
 from validator_supervisor.applied import Applied
 from validator_supervisor.bus import names
 from validator_supervisor.bus.interface import MANAGER, NODE, VALIDATOR
+from validator_supervisor.copies import Copies, Restore, Upload
 from validator_supervisor.document import read_json
 from validator_supervisor.errors import SupervisorError
 from validator_supervisor.nodes import Node
 from validator_supervisor.overrides import Override
 from validator_supervisor.tunnel import HOST_KEY_CHANGED
-from validator_supervisor.units import tunnel_unit, validator_unit
+from validator_supervisor.units import backup_unit, state_unit, tunnel_unit, validator_unit
 from validator_supervisor.validators import Ethereum, Validator
 from validator_supervisor.watch import Attesting, Reading
 
 # What puts a changed file, and what was changed at run time, into effect.
 APPLY, OVERRIDE = "validator-apply.service", "validator-override.service"
+IDENTITY = "validator-identity.service"
 
 Values = dict[str, object]
 # Object path → interface → property → value.
@@ -43,6 +45,8 @@ class Run:
 
     node: str = ""
     public_keys: tuple[str, ...] = ()
+    # When everything may be signed again after a lift, in Unix seconds; 0: it may.
+    silent_until: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,14 @@ class World:
     readings: Mapping[str, Reading] = field(default_factory=dict)
     attesting: Mapping[str, Attesting] = field(default_factory=dict)
     runs: Mapping[str, Run] = field(default_factory=dict)
+    # The identity is in memory; its unit may be stopping.
+    unlocked: bool = False
+    copies: Mapping[str, Copies] = field(default_factory=dict)
+    # A passphrase waits to be tried, or why it was not.
+    offered: bool = False
+    offer_problem: str = ""
+    # Why validators are halted; "" or none: they are not.
+    halts: Mapping[str, str] = field(default_factory=dict)
     # Why ``applied`` is not what validator-apply.service has written.
     problem: str = ""
 
@@ -70,6 +82,8 @@ def read_run(path: Path) -> Run:
         return Run(
             stored["node"].string(r"[a-z0-9_-]{0,20}"),
             tuple(key.string(r"0x[0-9a-f]{96}", "a public key") for key in keys),
+            # One that runs since before an upgrade has not published it.
+            stored["silent_until"].integer(0, 1 << 40, "a time") if "silent_until" in stored else 0,
         )
     except (KeyError, SupervisorError):
         return Run()
@@ -106,7 +120,22 @@ def _manager(world: World) -> Values:
     connected = all(state in ("none", "connected") for state in tunnels)
     problem = _apply_problem(world)
     healthy = all(running) and connected and not problem
-    return {"Version": __version__, "Healthy": healthy, "ApplyProblem": problem}
+    return {
+        "Version": __version__,
+        "Locked": not world.unlocked,
+        "UnlockProblem": _unlock_problem(world),
+        "Healthy": healthy,
+        "ApplyProblem": problem,
+    }
+
+
+def _unlock_problem(world: World) -> str:
+    identity = world.unit(IDENTITY)
+    if world.offered:
+        return ""
+    if identity.active == "failed":
+        return identity.status or f"{IDENTITY} has failed"
+    return world.offer_problem if identity.active == "inactive" else ""
 
 
 def _apply_problem(world: World) -> str:
@@ -136,7 +165,34 @@ def _node(world: World, node: Node) -> Values:
         "BeaconProblem": bad[0].problem if bad else "",
         "BeaconLatencyUSec": max((reading.latency_usec for reading in seen), default=0),
         "BeaconPeers": min((reading.peers for reading in seen), default=0),
+        "TakesBackups": bool(node.backups),
+        **_copies(world, node.name),
     }
+
+
+def _copies(world: World, node: str) -> Values:
+    """Return what is known of the copies on a node: the worst that is known of any validator."""
+    every = [world.copies.get(one.name, Copies()) for one in world.applied.config.ethereum]
+    # None at all is no news: a validator may be new here.
+    uploads = [copies.uploads[node] for copies in every if node in copies.uploads] or [Upload()]
+    restores = [copies.restores[node] for copies in every if node in copies.restores]
+    restores = restores or [Restore()]
+    return {
+        "LastUploadUSec": 1_000_000 * min(one.time for one in uploads),
+        "UploadProblem": next((one.problem for one in uploads if one.problem), ""),
+        "LastProvenRestoreUSec": 1_000_000 * min(one.time for one in restores),
+        "RestoreProblem": next((one.problem for one in restores if one.problem), ""),
+    }
+
+
+def _start_problem(world: World, validator: Validator) -> str:
+    """Return what the validator waits for, or why its start was refused, or ``""``."""
+    state = world.unit(state_unit(validator.name))
+    if not isinstance(validator, Ethereum):
+        return ""
+    if state.active in ("activating", "failed"):
+        return state.status
+    return "" if world.unlocked else "the identity is locked"
 
 
 def _validator(world: World, validator: Validator) -> Values:
@@ -145,6 +201,8 @@ def _validator(world: World, validator: Validator) -> Values:
     seen = world.attesting.get(validator.name, Attesting())
     override = world.applied.overrides.get(validator.name, Override())
     ethereum = validator if isinstance(validator, Ethereum) else None
+    backup = world.unit(backup_unit(validator.name))
+    copies = world.copies.get(validator.name, Copies())
     return {
         "Name": validator.name,
         "Kind": validator.kind,
@@ -153,6 +211,9 @@ def _validator(world: World, validator: Validator) -> Values:
         "ActiveState": unit.active,
         "SubState": unit.sub,
         "StatusText": unit.status,
+        "StartProblem": _start_problem(world, validator) if unit.active != "active" else "",
+        "SilentUntil": run.silent_until if unit.active == "active" else 0,
+        "HaltReason": world.halts.get(validator.name, ""),
         "SinceUSec": unit.since_usec,
         "ConnectedNode": run.node if unit.active == "active" else "",
         "PreferredNode": override.prefer,
@@ -163,4 +224,9 @@ def _validator(world: World, validator: Validator) -> Values:
         "LastExitStatus": unit.exit_status,
         "AttestedEpoch": seen.epoch,
         "AttestingKeys": seen.live,
+        "BackupState": backup.active if ethereum else "none",
+        "BackupEndedUSec": backup.since_usec if backup.active == "failed" else copies.ended,
+        "BackupProblem": backup.status if backup.active == "failed" else "",
+        "LastBackupUSec": 1_000_000 * copies.last,
+        "LastCleanBackupUSec": 1_000_000 * copies.last_clean,
     }

@@ -1,6 +1,7 @@
 """The controller's loop: two connections to the bus and one to systemd, in one thread."""
 
 import grp
+import os
 import selectors
 from pathlib import Path
 
@@ -8,11 +9,13 @@ from jeepney import DBusAddress, HeaderFields, Message, message_bus, new_method_
 from jeepney.io.blocking import open_dbus_connection
 from jeepney.wrappers import DBusErrorResponse, unwrap_msg
 
-from validator_supervisor import journal
+from validator_supervisor import journal, passphrase
 from validator_supervisor.bus import names
 from validator_supervisor.bus.controller import Controller
 from validator_supervisor.bus.dispatch import Caller, Dispatcher, changes
 from validator_supervisor.bus.manager import Systemd
+from validator_supervisor.bus.offer import Offer
+from validator_supervisor.bus.received import ask, close, receive
 from validator_supervisor.errors import SupervisorError
 
 # The bus itself; jeepney has no name for every call to it in every release.
@@ -32,10 +35,11 @@ class Server:
     def __init__(self) -> None:
         self._waiting = False
         self._systemd = Systemd()
-        self._controller = Controller(self._systemd)
+        self._offer = Offer(Path(os.environ["RUNTIME_DIRECTORY"]) / passphrase.OFFER.name)
+        self._controller = Controller(self._systemd, self._offer)
         # A question of our own must not swallow a caller's message: it has its own connection.
         self._asking = open_dbus_connection("SYSTEM")
-        self._serving = open_dbus_connection("SYSTEM")
+        self._serving = open_dbus_connection("SYSTEM", enable_fds=True)
         machine_id = Path("/etc/machine-id").read_text().strip()
         self._dispatcher = Dispatcher(self._controller.act, self._caller, machine_id)
 
@@ -46,6 +50,7 @@ class Server:
         selector = selectors.DefaultSelector()
         selector.register(self._serving.sock, selectors.EVENT_READ)
         selector.register(self._systemd.fileno(), selectors.EVENT_READ)
+        selector.register(self._offer, selectors.EVENT_READ)
         busy = True
         while True:
             pause = 0 if busy else self._controller.pause
@@ -53,6 +58,7 @@ class Server:
             # Some of each in turn: neither a flood of calls nor one of changes stops the other.
             self._systemd.process()
             self._refresh()
+            self._offer.serve()
             busy = self._serve() or self._controller.stale
 
     def _take_name(self) -> None:
@@ -62,7 +68,9 @@ class Server:
         # The call that has started us comes before the reply.
         early = []
         while True:
-            message = self._serving.receive()
+            message = receive(self._serving)
+            if message is None:
+                continue
             if message.header.fields.get(HeaderFields.reply_serial) == serial:
                 break
             early.append(message)
@@ -90,24 +98,28 @@ class Server:
         """Answer what has come; True when there may be more."""
         for _ in range(CALLS_PER_TURN):
             try:
-                message = self._serving.receive(timeout=0)
+                message = receive(self._serving, timeout=0)
             except TimeoutError:
                 return False
-            self._answer(message)
+            if message is not None:
+                self._answer(message)
         return True
 
     def _answer(self, message: Message) -> None:
         if not self._waiting:
             self._systemd.process()
             self._refresh()
-        reply = self._dispatcher.answer(message)
+        try:
+            reply = self._dispatcher.answer(message)
+        finally:
+            close(message)
         if reply is not None:
             self._serving.send(reply)
 
     def _caller(self, sender: str) -> Caller:
         question = new_method_call(BUS, "GetConnectionCredentials", "s", (sender,))
         try:
-            (found,) = unwrap_msg(self._asking.send_and_get_reply(question))
+            (found,) = unwrap_msg(ask(self._asking, question))
         except DBusErrorResponse:
             # What cannot be written down is not done.
             raise SupervisorError("CallerGone", f"{sender} has left the bus") from None

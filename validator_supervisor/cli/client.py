@@ -19,10 +19,10 @@ GROUPS = "be root or a member of validator-operators (to look: validator-viewers
 Objects = dict[str, dict[str, dict[str, object]]]
 
 
-def connect() -> DBusConnection:
+def connect(*, enable_fds: bool = False) -> DBusConnection:
     """Return a connection to the system bus. Raises SupervisorError."""
     try:
-        return open_dbus_connection("SYSTEM")
+        return open_dbus_connection("SYSTEM", enable_fds=enable_fds)
     except (OSError, ConnectionError) as failure:
         raise SupervisorError("NoBus", f"no system bus: {failure}") from None
 
@@ -30,8 +30,8 @@ def connect() -> DBusConnection:
 class Client:
     """Calls over one connection; ``starts`` says whether a call may start the controller."""
 
-    def __init__(self) -> None:
-        self._connection = connect()
+    def __init__(self, *, enable_fds: bool = False) -> None:
+        self._connection = connect(enable_fds=enable_fds)
         self.starts = True
 
     def call(

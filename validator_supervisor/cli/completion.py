@@ -13,7 +13,7 @@ from validator_supervisor.errors import SupervisorError
 PRIORITIES = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
 
 # Arguments that are files.
-FILES = ("file", "identity")
+FILES = ("file", "slashing_protection", "identity", "kit", "origin", "to")
 
 
 def complete(parser: argparse.ArgumentParser) -> None:
@@ -65,5 +65,6 @@ def values(applied: Applied, validator: str) -> dict[str, list[str]]:
         "preferred": list(applied.beacons(chosen) if chosen else nodes),
         "unit": list(dict.fromkeys([*validators, *tunnels])),
         "node": tunnels,
+        "source": [node.name for node in nodes.values() if node.backups],
         "priority": list(PRIORITIES),
     }

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from validator_supervisor import __version__
-from validator_supervisor.cli import failure
+from validator_supervisor.cli import failure, keys
 from validator_supervisor.errors import REFUSED, SupervisorError
 
 # Of a shell's command that Ctrl-C has ended: 128 and SIGINT.
@@ -112,6 +112,9 @@ def make_parser() -> Parser:
     ):
         command = commands.add_parser(switch, help=text)
         command.add_argument("name", metavar="NAME", nargs="+", type=_name)
+        if switch == "start":
+            keys.add_orders(command)
+            keys.add_explain(command)
         command.set_defaults(run=_switch, switch=switch)
     connect = commands.add_parser("connect", help="have a validator try one node before the others")
     connect.add_argument("name", metavar="NAME", type=_name)
@@ -119,11 +122,13 @@ def make_parser() -> Parser:
     node.add_argument("preferred", metavar="NODE", nargs="?", type=_name, help="the node")
     node.add_argument("--clear", action="store_true", help="as the configuration orders them")
     connect.set_defaults(run=_connect)
+    keys.add(commands, _name, _descriptor)
     _add_logs(commands.add_parser("logs", help="show what validators and tunnels have said"))
     authorize = commands.add_parser("authorize", help="print the command that lets us into a node")
     authorize.add_argument("node", metavar="NODE")
     authorize.set_defaults(run=_authorize)
-    _add_backup(commands.add_parser("backup", help="look at archives"))
+    _add_identity(commands)
+    _add_backup(commands.add_parser("backup", help="make, look at and restore archives"))
     _add_slashing(commands.add_parser("slashing", help="merge and ask what keys have signed"))
     return parser
 
@@ -136,6 +141,53 @@ def _add_backup(backup: argparse.ArgumentParser) -> None:
                          help="the identity file that it was made with")  # fmt: skip
     inspect.add_argument("--json", action="store_true", help="print JSON")
     inspect.set_defaults(run=_inspect)
+    now = commands.add_parser("now", help="back validators up and wait for the end of it")
+    now.add_argument("name", metavar="NAME", nargs="+", type=_name)
+    now.set_defaults(run=_backup_now)
+    for job, text in (
+        ("list", "show where archives are and whether they verify"),
+        ("verify", "the same; 1 where the newest is not good everywhere, or a node is away"),
+    ):
+        command = commands.add_parser(job, help=text)
+        command.add_argument("name", metavar="NAME", nargs="*", type=_name)
+        command.add_argument("--json", action="store_true", help="print JSON")
+        command.set_defaults(run=_archives, job=job)
+    restore = commands.add_parser("restore", help="bring archives back to this host")
+    restore.add_argument("name", metavar="NAME", type=_name)
+    for option, metavar, destination, text in (
+        ("--from", "NODE|FILE", "source", "only from this node, or this archive; - is stdin"),
+        ("--to", "DIRECTORY", "to", "write the files of the newest, plain, into a new directory"),
+    ):
+        restore.add_argument(option, metavar=metavar, dest=destination, action=Once, help=text)
+    restore.add_argument("--force", action="store_true", help="also where that is on a disk")
+    restore.set_defaults(run=_archives, job="restore")
+
+
+def _add_identity(commands: Any) -> None:
+    added = {
+        name: commands.add_parser(name, help=text)
+        for name, text in (
+            ("unlock", "open the identity with its passphrase"),
+            ("lock", "close the identity, after what needs it has stopped"),
+            ("init-identity", "make the identity that archives are encrypted to"),
+            ("recovery-kit", "print what restores archives without this host"),
+            ("passphrase", "change the passphrase of the identity"),
+            ("rotate-identity", "replace the identity, and encrypt archives to the new one"),
+        )
+    }
+    for name, command in added.items():
+        command.set_defaults(run=_identity, identity_command=name)
+        if name not in ("lock", "recovery-kit"):
+            text = "read the new passphrase" if name == "passphrase" else "read the passphrase"
+            command.add_argument("--passphrase-fd", metavar="N", type=_descriptor,
+                                 help=f"{text} from this descriptor")  # fmt: skip
+        if name not in ("unlock", "lock", "passphrase"):
+            command.add_argument("--kit", metavar="FILE", help="write the recovery kit there")
+    made = added["init-identity"].add_mutually_exclusive_group()
+    made.add_argument("--generate", action="store_true", help="make a passphrase and print it")
+    made.add_argument("--from", metavar="KIT", dest="origin", action=Once,
+                      help="bring back the one of a recovery kit")  # fmt: skip
+    added["recovery-kit"].add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_logs(logs: argparse.ArgumentParser) -> None:
@@ -171,7 +223,12 @@ def _add_slashing(slashing: argparse.ArgumentParser) -> None:
     ):
         lift.add_argument(option, metavar=metavar, required=needed, help=text)
     lift.add_argument("--other-host", action="store_true", help="another host may have signed")
+    aside = commands.add_parser("quarantine", help="leave an archive out for good")
+    aside.add_argument("name", metavar="NAME", type=_name)
+    aside.add_argument("archive", metavar="ARCHIVE")
+    aside.add_argument("--confirm", metavar="NAME", help="its name again, instead of typing it")
     slashing.set_defaults(run=_slashing)
+    aside.set_defaults(run=keys.quarantine)
 
 
 def _name(text: str) -> str:
@@ -179,6 +236,12 @@ def _name(text: str) -> str:
     if not text.isprintable() or not text:
         raise argparse.ArgumentTypeError("not a name")
     return text
+
+
+def _descriptor(text: str) -> int:
+    if not text.isdecimal() or not text.isascii() or len(text) > 4:
+        raise argparse.ArgumentTypeError("not the number of a descriptor")
+    return int(text)
 
 
 def _status(given: argparse.Namespace) -> int:
@@ -204,6 +267,8 @@ def _switch(given: argparse.Namespace) -> int:
     from validator_supervisor.cli import switch
     from validator_supervisor.cli.client import Client
 
+    if given.switch == "start" and (given.explain or given.no_watch or given.now is not None):
+        return keys.start(given)
     client, do = Client(), switch.SWITCHES[given.switch]
     return switch.each(given.name, lambda name: do(client, name))
 
@@ -234,10 +299,43 @@ def _authorize(given: argparse.Namespace) -> int:
     return 0
 
 
+def _identity(given: argparse.Namespace) -> int:
+    from validator_supervisor.cli import identity, unlock
+
+    command = given.identity_command
+    if command == "unlock":
+        return unlock.unlock(given.passphrase_fd)
+    if command == "lock":
+        return unlock.lock()
+    if command == "init-identity" and given.origin:
+        return identity.bring_back(given.passphrase_fd, given.origin)
+    if command == "init-identity":
+        return identity.init(given.passphrase_fd, given.kit, generate=given.generate)
+    if command == "recovery-kit":
+        return identity.recovery_kit(given.kit, as_json=given.json)
+    if command == "passphrase":
+        return identity.passphrase(given.passphrase_fd)
+    return identity.rotate(given.passphrase_fd, given.kit, identity.reencrypt)
+
+
 def _inspect(given: argparse.Namespace) -> int:
     from validator_supervisor.cli import backup
 
     return backup.inspect(given.file, given.identity, as_json=given.json)
+
+
+def _backup_now(given: argparse.Namespace) -> int:
+    from validator_supervisor.cli import backup, switch
+    from validator_supervisor.cli.client import Client
+
+    client = Client()
+    return switch.each(given.name, lambda name: backup.now(client, name))
+
+
+def _archives(given: argparse.Namespace) -> int:
+    from validator_supervisor.cli import backup
+
+    backup.archives(given)
 
 
 def _slashing(given: argparse.Namespace) -> int:

@@ -7,9 +7,17 @@ from typing import NamedTuple
 
 from validator_supervisor.bus import names
 from validator_supervisor.journal import printable
-from validator_supervisor.units import tunnel_unit, validator_unit
+from validator_supervisor.units import state_unit, tunnel_unit, validator_unit
 
 Properties = Mapping[str, object]
+# Halts that another host has caused (halt.py, whose import would take long).
+MOVED = ("moved", "foreign-claim")
+# What the controller says of a validator whose keys cannot be had (bus/model.py).
+LOCKED = "the identity is locked"
+# How a status line begins that liveness.py has told.
+WATCHING = "watching for a twin"
+# validator-drill.timer is weekly: two have not succeeded since.
+STALE_SECONDS = 14 * 86400
 # What ssh, the helpers and beacon nodes say, and what an operator can do about it.
 ADVICE = (
     ("Permission denied", "the node does not accept the key: `validator-supervisor authorize {0}`"),
@@ -93,20 +101,53 @@ def _node_problem(node: Properties, said: Callable[[str], str]) -> Problem | Non
         if words.startswith(("is synchronising", "is optimistic", "head is")):
             advice = "it needs time, or its own operator; another node can take its place"
         return Problem(f"node {name}", f"beacon node: {words}", advice)
+    return _copies_problem(node, time.time())
+
+
+def _copies_problem(node: Properties, now: float) -> Problem | None:
+    """Return what is wrong with the archives on a node that can be reached."""
+    name, proven = str(node["Name"]), int(str(node.get("LastProvenRestoreUSec", 0))) / 1e6
+    if node.get("UploadProblem"):
+        words = f"backups: {node['UploadProblem']}"
+        return Problem(f"node {name}", words, "validator-supervisor backup now NAME")
+    if node.get("RestoreProblem"):
+        words = f"a restore is not proven: {node['RestoreProblem']}"
+        return Problem(f"node {name}", words, "validator-supervisor backup verify")
+    if proven and now - proven > STALE_SECONDS:
+        words = f"no restore was proven for {ago(now - proven)}"
+        return Problem(f"node {name}", words, "systemctl start validator-drill")
     return None
 
 
 def _validator_problem(validator: Properties, said: Callable[[str], str]) -> Problem | None:
     name, state = str(validator["Name"]), validator["ActiveState"]
     unit = validator_unit(name)
+    if validator["HaltReason"]:
+        words = str(validator["HaltReason"])
+        return Problem(f"validator {name}", f"halted: {words}", _after_halt(name, words))
     if state == "active" or not validator["Enabled"]:
         return None
+    if validator["StartProblem"]:
+        words = str(validator["StartProblem"])
+        locked = words == LOCKED
+        advice = "validator-supervisor unlock" if locked else f"journalctl -u {state_unit(name)}"
+        return Problem(f"validator {name}", words, advice)
     if state == "inactive" and validator["SubState"] == "dead":
         return Problem(f"validator {name}", "is stopped", f"systemctl start {unit}")
-    words = telling(said(unit)) or str(validator["StatusText"]) or str(state)
+    status = str(validator["StatusText"])
+    if status.startswith(WATCHING):
+        advice = "nothing to do: it signs once these epochs have passed without its keys"
+        return Problem(f"validator {name}", status, advice)
+    words = telling(said(unit)) or status or str(state)
     exited = f"exited with {validator['LastExitStatus']} {validator['Restarts']} times"
     shown = f"{words} ({exited})" if validator["LastExitStatus"] else words
     return Problem(f"validator {name}", shown, f"journalctl -u {unit}")
+
+
+def _after_halt(name: str, words: str) -> str:
+    if words.partition(":")[0] in MOVED:
+        return f"where the other host is off for good: `validator-supervisor take-over {name}`"
+    return f"when what it says is put right: `validator-supervisor resume {name}`"
 
 
 def telling(lines: str) -> str:
@@ -156,12 +197,16 @@ def _node_row(node: Properties, now: float) -> list[str]:
     elif node["BeaconProblem"]:
         beacon = f"beacon node: {node['BeaconProblem']}"
     where = str(node["Host"]) or "this host"
-    return [str(node["Name"]), where, "no tunnel" if tunnel == "none" else tunnel, beacon]
+    copies = ""
+    if node.get("TakesBackups"):
+        proven = int(str(node["LastProvenRestoreUSec"])) // 1_000_000
+        copies = f"restore proven {ago(now - proven)} ago" if proven else "no restore proven yet"
+    return [str(node["Name"]), where, "no tunnel" if tunnel == "none" else tunnel, beacon, copies]
 
 
 def _validator_row(validator: Properties, now: float) -> list[str]:
     overrides = _overrides(validator)
-    state = str(validator["SubState"])
+    state = "halted" if validator["HaltReason"] else str(validator["SubState"])
     if validator["ActiveState"] == "active":
         state = "running" + since(validator["SinceUSec"], now)
     elif not validator["Enabled"]:
@@ -170,7 +215,10 @@ def _validator_row(validator: Properties, now: float) -> list[str]:
     through = f"through {validator['ConnectedNode']}" if validator["ConnectedNode"] else ""
     keys = validator["PublicKeys"]
     duty = ""
-    if validator["AttestedEpoch"] and isinstance(keys, list):
+    silent = int(str(validator["SilentUntil"]))
+    if silent > now:
+        duty = f"silent for {ago(silent - now)} more, after a lift"
+    elif validator["AttestedEpoch"] and keys and isinstance(keys, list):
         live, epoch = validator["AttestingKeys"], validator["AttestedEpoch"]
         duty = f"{live} of {len(keys)} keys attested in epoch {epoch}"
     elif keys and validator["ActiveState"] == "active":
@@ -194,10 +242,15 @@ def since(usec: object, now: float) -> str:
     started = int(str(usec)) / 1e6
     seconds = max(0, int(now - started))
     clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(started))
+    return f" since {clock} ({ago(seconds)})"
+
+
+def ago(seconds: float) -> str:
+    """Return a time in its largest unit."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
-            return f" since {clock} ({seconds // size} {unit})"
-    return f" since {clock} ({seconds} s)"
+            return f"{int(seconds // size)} {unit}"
+    return f"{max(0, int(seconds))} s"
 
 
 def columns(rows: list[list[str]]) -> list[str]:

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lab import standin
 from lab.host import LabError
+from lab.keystores import many
 from lab.world import FEE_RECIPIENT, World
 
 INSIDE = Path(__file__).parent / "inside"
@@ -14,13 +16,20 @@ PROGRAMS = "/root/bench"
 PEERS = ("age", "autossh", "restic", "zstd")
 NODES = ("helsinki", "lisbon")
 BEACON = 9596
-# Sleeps: what is measured is what we need for it, not what a client needs.
+# The database is the stand-in client's; else it sleeps: what is measured is what we need for it,
+# not what a client needs.
 CLIENT = "/usr/local/bin/client"
-SLEEP = "#!/bin/sh\nexec sleep infinity\n"
+SLEEP = f"""#!/bin/sh
+case $2 in slashing-protection) exec {standin.CLIENT} "$@" ;; esac
+exec sleep infinity
+"""
 VALIDATOR = "dev"
-PUBLIC_KEYS = [f"0x{number:096x}" for number in range(1, 9)]
+KEYS = 8
+BACKUPS = "supervisor-backups"
 OURS = ("validator-supervisor.service", "validator-watch.service",
         *(f"validator-tunnel@{name}.service" for name in NODES))  # fmt: skip
+# All of ours are in it, those that come and go too; and the client.
+SLICE = "validator.slice"
 
 
 class Scene:
@@ -46,20 +55,29 @@ class Scene:
 
     def _configure(self) -> None:
         world, host = self.world, self.host
+        standin.install(host)
         host.write(CLIENT, SLEEP, 0o755)
         for name, node in world.nodes.items():
             node.run("systemd-run", "--quiet", "--unit=beacon", "python3",
                      f"{PROGRAMS}/beacon.py", str(BEACON))  # fmt: skip
-            world.node(name, beacon={"dev": f"127.0.0.1:{BEACON}"})
-        world.validator(VALIDATOR, kind="ethereum", network="dev", fee_recipient=FEE_RECIPIENT,
-                        release={"client": "lodestar", "binary": CLIENT})  # fmt: skip
+            world.node(name, beacon={"dev": f"127.0.0.1:{BEACON}"}, backups=BACKUPS)
+        world.validator(VALIDATOR, **self.ethereum)
         world.apply()
         for name in NODES:
             world.authorize(name)
-        user, state = f"validator_{VALIDATOR}", f"/var/lib/validator/{VALIDATOR}"
-        keys = [f"{state}/keystores/{key}" for key in PUBLIC_KEYS]
-        host.run("install", "-d", "-m", "0700", "-o", user, "-g", user, state,
-                 f"{state}/keystores", *keys)  # fmt: skip
+        world.init_identity()
+        world.unlock()
+        world.import_keystores(VALIDATOR, many(KEYS))
+        # On a chain with the times of mainnet the watch for a twin takes a quarter of an hour.
+        host.run("validator-supervisor", "start", VALIDATOR, "--no-watch", "--confirm", VALIDATOR,
+                 seconds=120)  # fmt: skip
+
+    @property
+    def ethereum(self) -> dict[str, object]:
+        """Return what is configured of a validator that runs the client."""
+        release = {"client": "lodestar", "binary": CLIENT}
+        return {"kind": "ethereum", "network": "dev", "fee_recipient": FEE_RECIPIENT,
+                "release": release}  # fmt: skip
 
     @property
     def validators(self) -> dict[str, object]:
@@ -69,15 +87,16 @@ class Scene:
         return found
 
     def start(self) -> None:
-        """Start everything, and wait until all of it is healthy."""
-        self.host.systemctl("start", "validator.target")
+        """Start everything, unlock, and wait until all of it is healthy."""
+        self.host.systemctl("start", "--no-block", "validator.target")
+        self.world.unlock()
         for unit in (*OURS, f"validator@{VALIDATOR}.service"):
             self.host.wait_for_unit(unit, seconds=60)
-        self.host.wait("everything to be healthy", self._attests, 60)
+        self.host.wait("everything to be healthy", self._attests, 120)
 
     def _attests(self) -> bool:
         (validator,) = self.world.status()["validators"]  # type: ignore[misc]
-        return bool(validator["AttestingKeys"] == len(PUBLIC_KEYS))  # type: ignore[has-type]
+        return bool(validator["AttestingKeys"] == KEYS)  # type: ignore[has-type]
 
     @contextlib.contextmanager
     def configured(self, **changes: Mapping[str, object]) -> Iterator[None]:
@@ -96,9 +115,15 @@ class Scene:
         argv = ["python3", f"{PROGRAMS}/{program}", *(str(word) for word in words)]
         return json.loads(self.host.output(*argv, seconds=seconds))
 
-    def timed(self, repeats: int, programs: Mapping[str, Sequence[str]]) -> dict[str, list[float]]:
-        """Return the wall times of programs on the host, in seconds, run in turn."""
-        found: dict[str, list[float]] = self.inside("timed.py", repeats, json.dumps(programs))
+    def timed(
+        self, repeats: int, programs: Mapping[str, Sequence[str]], seconds: float = 120
+    ) -> dict[str, list[float]]:
+        """Return the wall times of programs on the host, in seconds, run in turn.
+
+        All of it together must not take longer than ``seconds``.
+        """
+        words = ("timed.py", repeats, json.dumps(programs))
+        found: dict[str, list[float]] = self.inside(*words, seconds=seconds)
         return found
 
     def run_unit(self, name: str, *words: str, **properties: str) -> None:
@@ -120,6 +145,12 @@ class Scene:
         """Return the proportional set size of processes in bytes."""
         found: list[int] = self.inside("memory.py", *processes)
         return found
+
+    def every_process(self) -> list[str]:
+        """Return all processes of ours: those in our slice, but for the client."""
+        client = set(self.processes(f"validator@{VALIDATOR}.service"))
+        words = ["find", self.group(SLICE), "-name", "cgroup.procs", "-exec", "cat", "{}", "+"]
+        return [pid for pid in self.host.output(*words).split() if pid not in client]
 
     def cpu_seconds(self, units: Sequence[str]) -> list[float]:
         """Return the processor time that units have used so far, in seconds."""

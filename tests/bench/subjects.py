@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from types import MappingProxyType
 
-from tests.bench import bus, formats, idle, start, tunnel, validator
+from tests.bench import bus, formats, idle, start, state, tunnel, validator
 from tests.bench.row import Row
 from tests.bench.scene import Scene
 
@@ -15,6 +15,9 @@ SUBJECTS: MappingProxyType[str, Callable[[Scene], list[Row]]] = MappingProxyType
         "status": start.status,
         "helper-start": start.helpers,
         "generator": start.generator,
+        "decision": state.decision,
+        "restart": state.restart,
+        "unlock": state.unlock,
         "archive": formats.archive,
         "slashing": formats.slashing,
         "age": formats.age,

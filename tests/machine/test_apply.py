@@ -18,7 +18,11 @@ ANNOUNCED = [
     r"another process holds /mnt/big/slow|hint: fuser|fuser -v",
     r" apply\[\d+\]: ",
     # Nodes that are not there, and a validator that cannot start.
-    r"Connection refused|Could not resolve|not kept encrypted yet|validator@public",
+    r"Connection refused|Could not resolve",
+    # No identity was made here: what needs one is not started.
+    r"(Assertion|Dependency) failed for (validator-identity|validator-state@public"
+    r"|validator@public|validator-backup@public|run-validator)",
+    r"(validator-state|validator|validator-backup)@public\.(service|timer|path): Job .* failed",
     r"there is no ssh key|hint: make it with|validator-tunnel@far",
     r"Reload failed for validator-supervisor|systemctl\[\d+\]: (Job for validator-apply|See)",
     r" watch\[\d+\]: http://",
@@ -175,8 +179,10 @@ def test_public_networks_are_configured_and_refused_at_the_start(world: World) -
         },
     )
     host = world.host
-    host.wait("the refusal", lambda: "keys of mainnet are not kept encrypted yet"
-              in host.property("validator@public.service", "StatusText"))  # fmt: skip
+    said = ("busctl", "get-property", BUS, f"{ROOT}/validator/public", f"{BUS}.Validator",
+            "StartProblem")  # fmt: skip
+    host.wait("the refusal", lambda: "the identity is locked" in host.output(*said))
+    assert host.property("validator@public.service", "ActiveState") == "inactive"
     ports = json.loads(host.output("cat", APPLIED))["ports"]
     assert sorted(ports) == ["far/hoodi", "far/mainnet"]
     assert len(set(ports.values())) == 2
@@ -255,7 +261,7 @@ while :; do sleep 0.1; done
 """
 
 
-def test_a_renamed_validator_waits_for_the_home_that_its_old_name_still_has(world: World) -> None:
+def test_a_renamed_validator_starts_when_its_old_name_has_ended(world: World) -> None:
     host, home = world.host, "/mnt/big/slow"
     host.run("useradd", "slow")
     host.run("install", "-d", "-o", "slow", "-m", "0700", home)
@@ -263,12 +269,23 @@ def test_a_renamed_validator_waits_for_the_home_that_its_old_name_still_has(worl
     configure(world, validators={"old": command("/usr/local/bin/slow", user="slow", home=home)})
     host.wait_for_text(f"{home}/log")
     configure(world, validators={"new": command("/usr/local/bin/slow", user="slow", home=home)})
-    host.wait("the refusal", lambda: f"another process holds {home}" in host.property(
-        "validator@new.service", "StatusText"))  # fmt: skip
     host.wait_for_unit("validator@new.service")
     log = host.wait("the second start", lambda: (
         text if (text := host.output("cat", f"{home}/log")).count("start") == 2 else ""))  # fmt: skip
     assert log.split() == ["start", "end", "start"], "never two at once"
+
+
+def test_a_home_that_another_process_holds_is_waited_for(world: World) -> None:
+    host, home = world.host, "/mnt/big/slow"
+    unit = "validator@held.service"
+    host.systemctl("stop", "validator@new.service")
+    host.run("systemd-run", "--unit=holder", "flock", home, "sleep", "infinity")
+    host.wait_for_unit("holder.service")
+    configure(world, validators={"held": command(user="slow", home=home)})
+    host.wait("the refusal", lambda: f"another process holds {home}"
+              in host.property(unit, "StatusText"))  # fmt: skip
+    host.systemctl("stop", "holder.service")
+    host.wait_for_unit(unit)
 
 
 def test_overrides_win_last_and_leave_a_half_edited_file_alone(world: World) -> None:

@@ -52,6 +52,8 @@ def test_install_upgrade_remove_purge(suite: str) -> None:
         assert machine.property("validator.target", "ActiveState") == "active"
         assert machine.systemctl("is-enabled", "validator.target") == "enabled"
         machine.write(CONFIG, SLEEPER)
+        # Of a unit that is just starting a reload is none.
+        machine.wait_for_unit("validator-supervisor.service")
         machine.systemctl("reload", "validator-supervisor")
         machine.wait_for_unit(UNIT)
         machine.write("/etc/credstore/validator-tunnel.x", "kept")
@@ -98,11 +100,14 @@ def test_install_upgrade_remove_purge(suite: str) -> None:
         images.install(machine, images.deb("validator-supervisor"))
         machine.wait_for_unit(UNIT)
 
+        machine.run("validator-supervisor", "init-identity", "--generate", "--kit", "/root/kit")
         machine.write("/var/lib/validator-watch/chains.json", "{}")
         machine.run("apt-get", "purge", "-y", "-qq", "validator-supervisor")
         assert not (machine.root / "var/lib/validator-watch").exists()
         assert not (machine.root / "etc/validator-supervisor/.applied").exists()
         assert not overrides.exists()
+        sealed = machine.root / "etc/validator-supervisor/identity.age"
+        assert sealed.exists(), "no archive opens without it"
         assert state.is_dir(), "what protects from slashing is not a package's to delete"
         left = machine.systemctl("list-units", "--failed", "--plain", "--no-legend")
         assert left == ""
@@ -125,7 +130,8 @@ def test_the_packages_own_smoke_test(suite: str) -> None:
     with Machine.boot(f"smoke-{suite}", images.installed(suite, "host")) as machine:
         text = (Path(__file__).parents[2] / "debian/tests/smoke").read_text()
         machine.write("/root/smoke", text, 0o755)
-        machine.run("/root/smoke")
+        # Four passphrases are tried in it, which takes a busy machine its time.
+        machine.run("/root/smoke", seconds=300)
 
 
 def test_pip_installs_into_a_virtual_environment(tmp_path: Path) -> None:

@@ -70,7 +70,16 @@ def bus_arguments(method: Method) -> list[str]:
     return [method.signature, *map(values.__getitem__, method.signature)] if method.takes else []
 
 
-MEMBERS = [(path, interface, method) for path, interface in OBJECTS for method in interface.methods]
+# busctl(1) of Debian 12 sends no descriptors: those methods are tested with the identity.
+MEMBERS = [
+    (path, interface, method)
+    for path, interface in OBJECTS
+    for method in interface.methods
+    if "h" not in method.signature
+]
+
+# What gets through may still be refused for what it asks.
+REFUSED = ("nobody-s-node", "is this host", "is not halted", "which has no archives")
 
 
 @pytest.mark.parametrize(
@@ -102,11 +111,10 @@ def test_who_may_do_what_member_by_member(
         done, said = call(
             world, user, "call", BUS, path, interface.name, method.name, *bus_arguments(method)
         )
-        # What gets through may still be refused for what it asks.
         allowed = "Access denied" not in said and "AccessDenied" not in said
         allowed = allowed and "root and validator-operators" not in said
         assert allowed is changes, f"{method.name}: {said}"
-        assert done is changes or "nobody-s-node" in said or "is this host" in said, said
+        assert done is changes or any(words in said for words in REFUSED), said
     assert not call(world, user, "set-property", BUS, SLEEPER, VALIDATOR, "Enabled", "b", "no")[0]
     if not changes:
         assert states(world) == before

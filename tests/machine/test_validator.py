@@ -40,7 +40,7 @@ def test_it_runs_as_a_user_of_its_own_and_its_output_is_in_the_journal(world: Wo
     world.host.wait_for_unit(UNIT)
     world.host.wait("its words", lambda: "hello from validator_foo in /var/lib/validator/foo"
                     in world.host.journal(f"--unit={UNIT}"))  # fmt: skip
-    assert world.host.output("stat", "-c", "%U %a", "/var/lib/validator/foo") == "validator_foo 700"
+    assert world.host.output("stat", "-c", "%U %a", "/var/lib/validator/foo") == "validator_foo 750"
 
 
 def test_crash_restarts_and_stop_does_not(world: World) -> None:

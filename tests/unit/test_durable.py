@@ -1,3 +1,4 @@
+import os
 import re
 import shutil
 import subprocess
@@ -173,3 +174,21 @@ def test_a_lock_is_given_up_by_who_fails(tmp_path: Path) -> None:
         pass
     with pytest.raises(OSError, match="No such"), durable.locked(tmp_path / "none"):
         pass
+
+
+def test_a_whole_tree_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = tmp_path / "tree"
+    (tree / "inner").mkdir(parents=True)
+    (tree / "one").write_text("1")
+    (tree / "inner/two").write_text("2")
+    (tree / "link").symlink_to("/etc/hostname")
+    (tree / "gone").symlink_to("/nowhere")
+    os.mkfifo(tree / "fifo")
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_ino))
+    durable.sync_tree(tree)
+    expected = (tree, tree / "inner", tree / "one", tree / "inner/two", tmp_path)
+    assert sorted(synced) == sorted(path.stat().st_ino for path in expected)
+    synced.clear()
+    durable.sync_tree(tree / "one")
+    assert synced == [path.stat().st_ino for path in (tree / "one", tree)]

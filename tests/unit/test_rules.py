@@ -21,8 +21,8 @@ UNIT_FILES = sorted(
 )  # fmt: skip
 # What starts, becomes or multiplies a process.
 PROCESSES = re.compile(r"os\.(exec\w+|spawn\w+|posix_spawn\w*|system|popen|fork\w*|_exit)")
-# A bastion has this file and no library.
-STANDALONE = HELPERS / "validator-supervisor-node"
+# A bastion has these files and no library.
+STANDALONE = [HELPERS / "validator-supervisor-node", HELPERS / "validator-supervisor-node-keep"]
 
 
 def relative(path: Path) -> str:
@@ -96,8 +96,8 @@ def test_one_door_for_systemd() -> None:
 
 
 def test_one_door_for_logging() -> None:
-    # Programs: one speaks to ssh, and one to the people of a bastion.
-    printing = {"helpers/host-key", "helpers/validator-supervisor-node"}
+    # Programs: one speaks to ssh, the others stand alone.
+    printing = {"helpers/host-key", *map(relative, STANDALONE)}
     for path in [*MODULES, *PROGRAMS]:
         name = relative(path)
         if name.startswith("validator_supervisor/cli/") or name in printing:
@@ -150,16 +150,18 @@ def test_names_say_what_is_inside() -> None:
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.name)
 def test_programs_begin_and_are_executable_like_each_other(path: Path) -> None:
     head = path.read_text().splitlines()
-    assert head[0] == "#!/usr/bin/python3"
+    # Isolated: HOME= of a unit is its user's, and from there root would import what a client wrote.
+    assert head[0] == "#!/usr/bin/python3 -I"
     assert head[1].startswith('"""')
     assert path.stat().st_mode & 0o111 == 0o111
     assert "." not in path.name
     assert "if __name__ == " in path.read_text()
 
 
-def test_program_of_a_bastion_stands_alone() -> None:
+@pytest.mark.parametrize("path", STANDALONE, ids=lambda path: path.name)
+def test_programs_of_a_bastion_stand_alone(path: Path) -> None:
     known = set(sys.stdlib_module_names)
-    assert {name.split(".")[0] for name in imports(STANDALONE)} <= known
+    assert {name.split(".")[0] for name in imports(path)} <= known
 
 
 def test_yaml_is_imported_only_where_it_is_used() -> None:
@@ -239,6 +241,30 @@ def test_units_say_who_they_are(path: Path) -> None:
     names = [name for name, _ in keys(path, "Unit")]
     assert names[:2] == ["Description", "Documentation"]
     assert not re.search(r"[ \t]$|\\$", path.read_text(), re.MULTILINE)
+
+
+def test_what_starts_units_is_in_no_cycle_with_them() -> None:
+    """Timers and paths are before basic.target, which services are after, if nothing is said."""
+    for path in (TREE / "units").glob("*.[tp]*"):
+        text = path.read_text()
+        if path.suffix in (".timer", ".path") and re.search(r"^After=.*\.service", text, re.M):
+            assert "\nDefaultDependencies=no\n" in text, path.name
+            assert "\nConflicts=shutdown.target\n" in text, path.name
+            assert "\nBefore=shutdown.target\n" in text, path.name
+
+
+def test_no_unit_is_given_up_for_being_started_often() -> None:
+    """Of all kinds, mounts and timers too: after five starts in ten seconds systemd refuses one."""
+    for path in (TREE / "units").glob("*.*"):
+        # One a connection; and one whose timer tries again.
+        if path.suffix in LIMITED and path.name not in (
+            "validator-passphrase@.service",
+            "validator-tunnel@.service",
+        ):
+            assert "\nStartLimitIntervalSec=0\n" in path.read_text(), path.name
+
+
+LIMITED = (".service", ".socket", ".timer", ".path", ".mount")
 
 
 def test_units_start_programs_that_exist() -> None:

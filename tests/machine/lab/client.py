@@ -5,7 +5,7 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from lab import host
@@ -54,6 +54,26 @@ def lodestar() -> Path:
     return path
 
 
+def spawned(
+    namespace: str, argv: Sequence[str | Path | int], folder: Path
+) -> "subprocess.Popen[bytes]":
+    """Start Lodestar in a namespace; what it says is in ``folder``."""
+    program = lodestar()
+    words = ["ip", "netns", "exec", namespace, program / f"node_modules/{NODE}/bin/node",
+             program / "node_modules/.bin/lodestar", *argv]  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "log").open("wb") as log:
+        return subprocess.Popen(
+            [str(word) for word in words],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd=folder,
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(folder), **PRESET},
+        )
+
+
 class Chain:
     """A development chain: one beacon node that also keeps most of the validators."""
 
@@ -66,25 +86,12 @@ class Chain:
     @contextlib.contextmanager
     def started(cls, namespace: Path, address: str, folder: Path) -> Iterator["Chain"]:
         """Start a chain in a namespace and wait until its API answers."""
-        program = lodestar()
-        argv = ["ip", "netns", "exec", namespace.name,
-                program / f"node_modules/{NODE}/bin/node", program / "node_modules/.bin/lodestar", "dev",
-                *PARAMETERS, "--dataDir", folder, "--genesisValidators", VALIDATORS,
+        argv: list[str | Path | int] = ["dev", *PARAMETERS, "--dataDir", folder, "--genesisValidators", VALIDATORS,
                 "--startValidators", f"0..{KEPT - 1}", "--server", f"http://127.0.0.1:{PORT}",
                 "--rest", "--rest.address", "0.0.0.0", "--rest.port", PORT, "--rest.namespace", "*",
                 "--listenAddress", "127.0.0.1", "--port", 9000, "--discv5", "false",
                 "--eth1", "false"]  # fmt: skip
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [str(word) for word in argv],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                cwd=folder,
-                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(folder), **PRESET},
-            )
+        process = spawned(namespace.name, argv, folder)
         chain = cls(address, process, namespace.name)
         try:
             chain.wait()
@@ -100,7 +107,34 @@ class Chain:
         done = run(argv, check=False)
         return json.loads(done.stdout)["data"] if done.returncode == 0 else None
 
-    def wait(self, seconds: float = 90) -> None:
+    def live(self, epoch: int, indices: Iterable[int]) -> set[int]:
+        """Return which validators it has seen sign in an epoch: this one or the one before."""
+        asked = "".join(f"indices={index}&" for index in indices)
+        data = self.get(f"/eth/v1/validator/liveness?{asked}epoch={epoch}")
+        # Of an epoch that is over for long it says nothing.
+        live = data if isinstance(data, list) else []
+        return {int(one["index"]) for one in live if one["is_live"]}
+
+    @contextlib.contextmanager
+    def twin(self, keystores: Iterable[str], password: str, folder: Path) -> Iterator[None]:
+        """Run another Lodestar with the same keys, which it has no slashing protection for."""
+        for text in keystores:
+            name = f"0x{json.loads(text)['pubkey']}"
+            place = folder / "keystores" / name
+            place.mkdir(parents=True)
+            (place / "voting-keystore.json").write_text(text)
+            (folder / "secrets").mkdir(exist_ok=True)
+            (folder / "secrets" / name).write_text(password)
+        argv: list[str | Path | int] = ["validator", "--network", "dev", *PARAMETERS, "--dataDir", folder,
+                "--beaconNodes", f"http://127.0.0.1:{PORT}"]  # fmt: skip
+        process = spawned(self.namespace, argv, folder)
+        try:
+            yield
+        finally:
+            process.kill()
+            process.wait(30)
+
+    def wait(self, seconds: float = 300) -> None:
         """Wait until the API answers."""
         end = time.monotonic() + seconds
         while self.get("/eth/v1/node/syncing") is None:

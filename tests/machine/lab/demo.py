@@ -41,7 +41,7 @@ def start() -> int:
         pids = {name: machine.leader for name, machine in machines.items()}
         STATE.write_text(json.dumps({"machines": pids, "chain": chain.process.pid}))
         configure(world)
-        say("starting validator.target")
+        say("starting validator.target: new keys are watched for two epochs before they sign")
         world.host.systemctl("start", "validator.target")
         show_until_attested(world, started)
     except BaseException as failure:
@@ -67,11 +67,11 @@ def configure(world: World) -> None:
     for name in NODES:
         say(f"letting the host into {name}")
         world.authorize(name)
-    say("importing four keystores of the development chain")
-    world.import_keys("dev")
+    say("making an identity, unlocking it, importing four keystores of the development chain")
+    world.import_interop("dev")
 
 
-def show_until_attested(world: World, started: float, seconds: float = 120) -> None:
+def show_until_attested(world: World, started: float, seconds: float = 300) -> None:
     """Print the status every few seconds until the beacon node has seen every key attest."""
     end = time.monotonic() + seconds
     while True:

@@ -154,7 +154,8 @@ def install(machine: Machine, file: Path, *words: str) -> None:
 def forget_old() -> None:
     """Remove packages and installations of earlier trees, and images of earlier months."""
     mounted = Path("/proc/mounts").read_text()
-    built = [(path, 1) for pattern in ("debs-*", "installed-*") for path in CACHE.glob(pattern)]
+    patterns = ("debs-*", "disk-*", "installed-*")
+    built = [(path, 1) for pattern in patterns for path in CACHE.glob(pattern)]
     fetched = [
         (path, 2 * MONTH) for pattern in ("base-*", "fetched-*") for path in CACHE.glob(pattern)
     ]

@@ -4,6 +4,7 @@ The secrets are public: secret i is SHA-256 of i in 32 little-endian bytes, modu
 BLS12-381 (https://github.com/ethereum/eth2.0-pm/tree/master/interop/mocked_start).
 """
 
+import functools
 import hashlib
 import json
 import uuid
@@ -13,7 +14,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from lab.client import KEPT, VALIDATORS
 
 ORDER = 52435875175126190479447740508185965837690552500527637822603658699938581184513
-PASSWORD = "interop"
+# In no other file: tests look for it.
+PASSWORD = "interop sesame 3076"
 # The public keys of interop validators 12 to 15: computing them needs a BLS library.
 PUBLIC_KEYS = (
     "9314c6de0386635e2799af798884c2ea09c63b9f079e572a"
@@ -34,8 +36,35 @@ def keystores() -> dict[str, str]:
     return {f"keystore-{i}.json": _keystore(i) for i in range(KEPT, VALIDATORS)}
 
 
+@functools.cache
+def many(count: int) -> dict[str, str]:
+    """Return keystores of the first interop validators, by public key; PASSWORD opens them."""
+    return dict(_numbered(index) for index in range(count))
+
+
+def _numbered(index: int) -> tuple[str, str]:
+    # ./demo is here without all that the library imports.
+    from validator_supervisor import bls, keystore
+    from validator_supervisor.keystore_crypto import Scrypt
+
+    raw = _secret(index).to_bytes(32, "big")
+    text = keystore.encrypt(
+        raw,
+        PASSWORD,
+        path=f"m/12381/3600/{index}/0/0",
+        kdf=Scrypt(bytes(32), n=WORK),
+        counter=bytes(16),
+        identifier=uuid.UUID(int=index),
+    )
+    return f"0x{bls.public_key(raw).hex()}", text.decode()
+
+
+def _secret(index: int) -> int:
+    return int.from_bytes(hashlib.sha256(index.to_bytes(32, "little")).digest(), "little") % ORDER
+
+
 def _keystore(index: int) -> str:
-    secret = int.from_bytes(hashlib.sha256(index.to_bytes(32, "little")).digest(), "little") % ORDER
+    secret = _secret(index)
     # Fixed salt and counter: the same file in every run.
     salt, counter = bytes(32), bytes(16)
     key = hashlib.scrypt(PASSWORD.encode(), salt=salt, n=WORK, r=8, p=1, dklen=32)

@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,12 +28,18 @@ class Machine:
     """A Debian that systemd has booted in containers of the kernel (systemd-nspawn(1))."""
 
     def __init__(
-        self, name: str, root: Path, spawned: "subprocess.Popen[bytes]", leader: int
+        self,
+        name: str,
+        root: Path,
+        spawned: "subprocess.Popen[bytes]",
+        leader: int,
+        again: "Callable[[], Machine]",
     ) -> None:
         self.name = name
         self.root = root
         self.leader = leader
         self._spawned = spawned
+        self._again = again
 
     @staticmethod
     @contextlib.contextmanager
@@ -104,18 +111,29 @@ class Machine:
             start_new_session=True,
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
         )
+        children: list[str] = []
         for _ in range(300):
             children = run(["pgrep", "-P", str(spawned.pid)], check=False).stdout.split()
             if children:
-                machine = cls(name, root, spawned, int(children[0]))
-                state = machine.run("systemctl", "is-system-running", check=False).stdout.strip()
-                if state in ("running", "degraded"):
+                again = partial(cls.start, name, root, namespace, binds)
+                machine = cls(name, root, spawned, int(children[0]), again)
+                if machine._is_up():
                     return machine
             if spawned.poll() is not None:
                 break
             time.sleep(0.1)
-        spawned.kill()
+        # Its first process, too, or a machine with this disk goes on.
+        for pid in [*children, str(spawned.pid)]:
+            run(["kill", "-KILL", pid], check=False)
         raise LabError(f"machine {name} does not boot")
+
+    def _is_up(self) -> bool:
+        state = self.run("systemctl", "is-system-running", check=False).stdout.strip()
+        jobs = self.run("systemctl", "list-jobs", "--plain", "--no-legend", check=False).stdout
+        left = [line.split()[1] for line in jobs.splitlines() if line.endswith(" running")]
+        # Ours may wait for a person, who can do nothing before this machine is up.
+        asks = state == "starting" and bool(left) and all(u.startswith("validator-") for u in left)
+        return state in ("running", "degraded") or asks
 
     @staticmethod
     def group(name: str) -> Path:
@@ -207,14 +225,26 @@ class Machine:
         """Power off as an operator does; a machine that hangs is cut off and reported."""
         if self._spawned.poll() is None:
             run(["kill", "-s", "RTMIN+4", str(self.leader)], check=False)
-            try:
-                self._spawned.wait(seconds)
-            except subprocess.TimeoutExpired:
-                self.cut()
-                raise LabError(f"machine {self.name} does not power off") from None
+            self.ended(seconds)
+
+    def ended(self, seconds: float = 90) -> None:
+        """Wait until it has gone down by itself; a machine that hangs is cut off and reported."""
+        try:
+            self._spawned.wait(seconds)
+            return
+        except subprocess.TimeoutExpired:
+            self.cut()
+        # Here, so that what has failed before is told as well.
+        raise LabError(f"machine {self.name} does not power off")
 
     def cut(self) -> None:
         """Cut the power: every process ends at once."""
         self._spawned.send_signal(signal.SIGKILL)
         run(["kill", "-KILL", str(self.leader)], check=False)
         self._spawned.wait(30)
+
+    def boot_again(self) -> None:
+        """Boot after ``cut`` or a power-off: what it had on disk is there, and nothing else."""
+        self.remove_group(self.name)
+        fresh = self._again()
+        self.leader, self._spawned = fresh.leader, fresh._spawned

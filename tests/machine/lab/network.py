@@ -58,6 +58,14 @@ class Network:
         """Undo ``cut``."""
         self._port(name, "3")
 
+    def slow(self, name: str, rate: str) -> None:
+        """Let a host send only so much, as tc(8) writes it; ``""``: as much as it likes."""
+        inside = ["ip", "netns", "exec", f"{self.prefix}-{name}", "tc", "qdisc"]
+        run([*inside, "del", "dev", "eth0", "root"], check=False)
+        if rate:
+            run([*inside, "add", "dev", "eth0", "root", "tbf", "rate", rate,
+                 "burst", "1600", "limit", "200000"])  # fmt: skip
+
     def _port(self, name: str, state: str) -> None:
         run(
             [

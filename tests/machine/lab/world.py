@@ -2,10 +2,10 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from lab import images
+from lab import images, standin
 from lab.client import PARAMETERS, PORT, PRESET, Chain, lodestar
 from lab.host import LabError
 from lab.keystores import PASSWORD, keystores
@@ -15,6 +15,7 @@ from lab.network import Network
 FEE_RECIPIENT = "0x00000000000000000000000000000000000000fe"
 IDENTITY = "/etc/credstore/validator-tunnel"
 CONFIG = "/etc/validator-supervisor/config.yaml"
+PASSPHRASE = "correct horse battery staple"
 
 
 class World:
@@ -106,6 +107,73 @@ class World:
             environment_file="/etc/validator-supervisor/lodestar.env",
         )
 
+    def standin_beacon(
+        self, folder: Path, *words: str
+    ) -> contextlib.AbstractContextManager[standin.Beacon]:
+        """Start the stand-in beacon node where ``chain`` would be; ``words`` are its options."""
+        space = Path("/run/netns") / f"{self.network.prefix}-chain"
+        return standin.Beacon.started(space, self.network.addresses["chain"], folder, *words)
+
+    def standin_validator(
+        self, name: str, environment: Mapping[str, str] | None = None, **keys: object
+    ) -> None:
+        """Add a validator that runs the stand-in client, and put the client there.
+
+        ``environment`` is what the client's docstring names; ``keys`` are of the configuration.
+        """
+        standin.install(self.host)
+        path = f"/etc/validator-supervisor/{name}.env"
+        variables = {"STANDIN_EAGER": "1", **(environment or {})}
+        self.host.write(path, "".join(f"{k}={v}\n" for k, v in variables.items()))
+        release = {"client": "lodestar", "binary": standin.CLIENT}
+        self.validator(
+            name,
+            **{
+                "kind": "ethereum",
+                "network": "dev",
+                "fee_recipient": FEE_RECIPIENT,
+                "release": release,
+                "environment_file": path,
+                **keys,
+            },
+        )
+
+    def init_identity(self, passphrase: str = PASSPHRASE) -> str:
+        """Make the identity, sealed with a passphrase; return what is printed: the recovery kit."""
+        return self.typed(passphrase, "init-identity", "--passphrase-fd", "0")
+
+    def unlock(self, passphrase: str = PASSPHRASE) -> None:
+        """Open the identity."""
+        self.typed(passphrase, "unlock", "--passphrase-fd", "0")
+
+    def import_keystores(
+        self, name: str, keystores: Mapping[str, str], protection: str = "", *words: str
+    ) -> str:
+        """Import keystores (text by public key) and their slashing protection, as typed."""
+        folder = "/root/import"
+        for key, text in keystores.items():
+            self.host.write(f"{folder}/{key}.json", text, 0o600)
+        argv = ["import-keystore", name, *[f"{folder}/{key}.json" for key in keystores]]
+        if protection:
+            self.host.write(f"{folder}/slashing-protection", protection, 0o600)
+            argv += ["--slashing-protection", f"{folder}/slashing-protection"]
+        try:
+            return self.typed(PASSWORD, *argv, "--password-fd", "0", *words)
+        finally:
+            self.host.run("rm", "-r", folder)
+
+    def typed(self, secret: str, *argv: str, seconds: float = 120) -> str:
+        """Run the command line with a secret on its standard input; return what it prints."""
+        program = "validator-supervisor"
+        return self.host.run(program, *argv, stdin=f"{secret}\n", seconds=seconds).stdout
+
+    def refused(self, secret: str, *argv: str, seconds: float = 120) -> str:
+        """Do the same where it must fail; return why it did."""
+        program = "validator-supervisor"
+        done = self.host.run(program, *argv, stdin=f"{secret}\n", seconds=seconds, check=False)
+        assert done.returncode, done.stdout
+        return done.stderr
+
     def write_config(self) -> None:
         """Write the configuration file."""
         # JSON is YAML.
@@ -123,21 +191,11 @@ class World:
         line = self.host.output("validator-supervisor", "authorize", name)
         self.nodes[name].run("sh", "-c", line)
 
-    def import_keys(self, name: str) -> None:
-        """Give a Lodestar validator its keystores, as its own user."""
-        machine, state = self.host, f"/var/lib/validator/{name}"
-        machine.systemctl("stop", f"validator@{name}.service")
-        user = f"validator_{name}"
-        for file, text in keystores().items():
-            machine.write(f"/root/keys/{file}", text)
-        machine.write("/root/password.txt", PASSWORD)
-        machine.run("install", "-d", "-m", "0700", "-o", user, "-g", user, state)
-        machine.run("env", *[f"{k}={v}" for k, v in PRESET.items()], "/opt/lodestar/lodestar",
-                    "validator", "import", "--network", "dev", "--dataDir", state,
-                    "--importKeystores", "/root/keys", "--importKeystoresPassword",
-                    "/root/password.txt", seconds=180)  # fmt: skip
-        machine.run("chown", "-R", f"{user}:{user}", state)
-        machine.run("rm", "-r", "/root/keys", "/root/password.txt")
+    def import_interop(self, name: str) -> None:
+        """Make an identity, open it, and give a Lodestar validator the chain's four keys."""
+        self.init_identity()
+        self.unlock()
+        self.import_keystores(name, keystores())
 
     def status(self) -> dict[str, object]:
         """Return what `validator-supervisor status --json` prints."""

@@ -59,7 +59,10 @@ class Server:
             self._systemd.process()
             self._refresh()
             self._offer.serve()
-            busy = self._serve() or self._controller.stale
+            busy = self._serve()
+            # A signal that came during a call to systemd has been read, and wakes nobody.
+            self._systemd.process()
+            busy = busy or self._controller.stale
 
     def _take_name(self) -> None:
         request = message_bus.RequestName(names.SERVICE, DO_NOT_QUEUE)

@@ -19,6 +19,8 @@ from validator_supervisor.validators import Ethereum, Validator
 FILE = Path("/etc/validator-supervisor/.applied")
 # Beside it: what was in effect before, while validator-apply.service is at work.
 PREVIOUS = Path("/etc/validator-supervisor/.applied.before")
+# What an Ethereum validator was started with (handover.keep), as long as its keys are in memory.
+STARTED = "/run/validator-state/{}/applied.json"
 # As JSON it is larger than the file that it was made from.
 SIZE_MAX = 16 << 20
 
@@ -91,6 +93,15 @@ class Applied:
             name: self.beacon_url(self.config.nodes[name], validator.network)
             for name in validator.nodes
         }
+
+
+def started_with(name: str, started: str = STARTED) -> Applied:
+    """Return what was in effect when a validator was started: it may have changed since.
+
+    Of one that has no state it is what is in effect now. Raises SupervisorError ``NotApplied``.
+    """
+    path = Path(started.format(name))
+    return Applied.load(path) if path.exists() else Applied.load()
 
 
 def _forwards(wanted: Config) -> list[str]:

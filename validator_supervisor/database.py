@@ -7,14 +7,14 @@ minified, and is read again and compared.
 
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from validator_supervisor import durable, exported, interchange, journal, run, slashing
-from validator_supervisor.clients.client import Client, Place
+from validator_supervisor.clients import CLIENTS
+from validator_supervisor.clients.client import EXPORT, IMPORT, Client, Setup
 from validator_supervisor.errors import TEMPORARY, SupervisorError
 from validator_supervisor.interchange import Interchange
-from validator_supervisor.validators import Ethereum
 
 # A client that reads a database of a thousand keys on a slow disk.
 SECONDS = 300
@@ -23,8 +23,6 @@ SECONDS = 300
 PENDING = "import.json"
 ASIDE = "before"
 
-Words = Callable[[Ethereum, Place, Sequence[str], Path], list[str]]
-
 
 class Database:
     """The database of one validator, used by its own user with the lock on its directory held."""
@@ -32,23 +30,20 @@ class Database:
     def __init__(
         self,
         client: Client,
-        validator: Ethereum,
-        place: Place,
+        setup: Setup,
         runtime: Path,
-        beacons: Sequence[str],
         environment: Mapping[str, str],
     ) -> None:
         self._client = client
-        self._validator = validator
-        self._place = place
-        self._beacons = beacons
+        self._setup = setup
+        self._place = setup.place
         self._environment = environment
         # Says which state of the database the exported file is of; it ends with this boot.
         self._mark = runtime / "exported"
-        self._directory = place.state / exported.DIRECTORY
+        self._directory = setup.place.state / exported.DIRECTORY
         self._file = self._directory / exported.FILE
         self._stale = self._directory / exported.STALE
-        self._pending = place.state / PENDING
+        self._pending = setup.place.state / PENDING
 
     @property
     def path(self) -> Path:
@@ -62,7 +57,8 @@ class Database:
         (``ProcessFailed``, or a FormatError) where the database cannot be read.
         """
         if not self.path.exists():
-            self._file.unlink(missing_ok=True)
+            if not self._others():
+                self._file.unlink(missing_ok=True)
             return None
         if self._mark.exists() and self._mark.read_text() == self._fingerprint():
             known = exported.read(self._place.state)
@@ -76,9 +72,12 @@ class Database:
         self._file.unlink(missing_ok=True)
         self._directory.mkdir(exist_ok=True)
         self._directory.chmod(0o750)
-        fresh = self._directory / ".fresh.json"
+        fresh = self._directory / self._client.exported
         fresh.unlink(missing_ok=True)
-        self._command(self._client.export, fresh)
+        self._command(EXPORT, fresh)
+        if not fresh.exists():  # some say nothing of it in their exit status
+            message = f"{self._setup.validator.release.client} has exported nothing"
+            raise SupervisorError("ProcessFailed", message)
         parsed = interchange.parse(fresh.read_bytes())
         fresh.unlink()
         found = slashing.minify(parsed.interchange)
@@ -93,8 +92,8 @@ class Database:
         self._directory.mkdir(exist_ok=True)
         durable.write(self._stale, b"")
 
-    def _command(self, words: Words, file: Path) -> None:
-        argv = words(self._validator, self._place, self._beacons, file)
+    def _command(self, command: str, file: Path) -> None:
+        argv = self._client.protection(self._setup, command, file)
         run.run(argv, seconds=SECONDS, extra=self._environment)
 
     def _fingerprint(self) -> str:
@@ -112,6 +111,21 @@ class Database:
             return None
         return interchange.parse(self._pending.read_bytes()).interchange
 
+    def inherited(self) -> Interchange | None:
+        """Return what another client has exported at its end, in whose place this one comes.
+
+        None where there was none, and where it may have signed more. Raises FormatError.
+        """
+        if self.path.exists() or not self._others():
+            return None
+        known = exported.read(self._place.state)
+        return known.protection if known and not known.stale else None
+
+    def _others(self) -> list[Path]:
+        """Return the databases of other clients that were here."""
+        every = [client.database(self._place) for client in CLIENTS.values()]
+        return [path for path in every if path != self.path and path.exists()]
+
     def replace(self, wanted: Interchange) -> None:
         """Have an empty database take up ``wanted``, and compare.
 
@@ -122,15 +136,15 @@ class Database:
         # The second attempt finds half of what the first has imported.
         if not self._pending.exists():
             # Else what an import of long ago has left would be taken for this one's.
-            _remove(self._aside)
-            durable.sync_directory(self.path.parent)
-        again = self._aside.exists()
+            _remove(_aside(self.path))
+        again = _aside(self.path).exists()
         durable.write(self._pending, interchange.text(wanted).encode())
         if again:
             _remove(self.path)
         elif self.path.exists():
-            self._move_aside()
-        self._command(self._client.load, self._pending)
+            _move_aside(self.path)
+        self._client.empty(self._place)
+        self._command(IMPORT, self._pending)
         below = slashing.compare(wanted, self._export())
         if below:
             one = below[0]
@@ -140,24 +154,32 @@ class Database:
             raise SupervisorError("ImportFailed", message, f"look at {self.path}")
         # The client may not have: LevelDB's is in memory for half a minute.
         durable.sync_tree(self.path)
+        # It goes on from here alone: who comes back later begins anew.
+        for path in self._others():
+            _move_aside(path)
         self._pending.unlink()
         durable.sync_directory(self._place.state)
 
-    @property
-    def _aside(self) -> Path:
-        return self.path.with_name(f"{self.path.name}.{ASIDE}")
 
-    def _move_aside(self) -> None:
-        self.path.rename(self._aside)
-        durable.sync_directory(self.path.parent)
-        journal.log(journal.NOTICE, f"the database before is {self._aside}")
+def _aside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{ASIDE}")
+
+
+def _move_aside(path: Path) -> None:
+    _remove(_aside(path))
+    path.rename(_aside(path))
+    durable.sync_directory(path.parent)
+    journal.log(journal.NOTICE, f"the database before is {_aside(path)}")
 
 
 def _remove(path: Path) -> None:
+    if not path.exists():
+        return
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
-        path.unlink(missing_ok=True)
+        path.unlink()
+    durable.sync_directory(path.parent)
 
 
 def readable(database: Database) -> tuple[Interchange | None, str]:

@@ -5,12 +5,13 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from validator_supervisor import (
     chain,
     durable,
+    ending,
     handover,
     journal,
     liveness,
@@ -22,7 +23,7 @@ from validator_supervisor.applied import Applied
 from validator_supervisor.beacon import Beacon
 from validator_supervisor.chain import Time
 from validator_supervisor.clients import CLIENTS
-from validator_supervisor.clients.client import Place
+from validator_supervisor.clients.client import Place, Setup
 from validator_supervisor.contents import Key
 from validator_supervisor.database import Database
 from validator_supervisor.decision import CONTINUE, POWER_CUT, RESTORE
@@ -30,8 +31,10 @@ from validator_supervisor.errors import SupervisorError
 from validator_supervisor.handover import CLIENT, ROOT, Handover
 from validator_supervisor.interchange import Interchange
 from validator_supervisor.networks import Chain
-from validator_supervisor.validators import Ethereum
+from validator_supervisor.validators import Ethereum, Release
 
+# A client that looks for a twin is silent for two to three epochs, each one about its own.
+LOOK_EPOCHS = 4
 # There from before an import until the epochs after it have been watched.
 WATCH = "watch"
 
@@ -53,14 +56,16 @@ class Start:
         """Return where the client's files are."""
         return Place(self.state, self.given / self.validator.name / CLIENT)
 
+    def setup(self, nodes: list[str], *, look_for_twin: bool = False) -> Setup:
+        """Return how the client is to be used with these beacon nodes."""
+        urls = self.applied.beacons(self.validator)
+        beacons = [urls[name] for name in nodes]
+        return Setup(self.validator, self.place, beacons, look_for_twin)
+
     def database(self, nodes: list[str]) -> Database:
         """Return the client's database."""
-        urls = self.applied.beacons(self.validator)
         client = CLIENTS[self.validator.release.client]
-        return Database(
-            client, self.validator, self.place, self.runtime,
-            [urls[name] for name in nodes], self.environment,
-        )  # fmt: skip
+        return Database(client, self.setup(nodes), self.runtime, self.environment)
 
 
 def prepare(start: Start) -> list[str]:
@@ -70,7 +75,7 @@ def prepare(start: Start) -> list[str]:
     # Before anything is done to the database because it cannot be read.
     validator.check_program(mine.release.binary)
     given, keys = handover.read(start.given / mine.name)
-    nodes = validator.healthy_beacons(start.applied, mine)
+    nodes = validator.beacons(start.applied, mine)
     for path in validator.remove_stale_locks(client.locks(start.place), start.place.keys):
         journal.log(journal.NOTICE, f"removed {path}, left by a client that was killed")
     _empty(start.place.keys)
@@ -86,11 +91,12 @@ def prepare(start: Start) -> list[str]:
     if planned.row == RESTORE and not given.no_watch:
         durable.write(start.state / WATCH, b"")
     preparation.carry_out(planned, database)
-    _watch(start, given, keys)
-    publish(start, nodes, keys, _silent_until(given.chain, planned.wanted))
+    watched = _watch(start, given, keys)
+    look_for_twin = mine.doppelganger == "always" or (watched and mine.doppelganger == "auto")
+    silent = _silent_until(given.chain, planned.wanted, look_for_twin=look_for_twin)
+    publish(start, nodes, keys, silent)
     database.begin()
-    urls = start.applied.beacons(mine)
-    return client.run(mine, start.place, [urls[name] for name in nodes])
+    return client.run(start.setup(nodes, look_for_twin=look_for_twin))
 
 
 def _empty(directory: Path) -> None:
@@ -112,30 +118,50 @@ def time_now(start: Start, given: Handover) -> Time:
     return chain.time_of(given.chain, int(time.time()), heads, earliest, verified=verified)
 
 
-def _watch(start: Start, given: Handover, keys: Mapping[str, Key]) -> None:
+def _watch(start: Start, given: Handover, keys: Mapping[str, Key]) -> bool:
+    """Watch for a twin where keys have come from elsewhere, and return whether they have."""
     pending = start.state / WATCH
-    if pending.exists() and not given.no_watch:
+    needed = pending.exists() and not given.no_watch
+    if needed:
         urls = start.applied.beacons(start.validator)
         clock = liveness.Clock(time.time, time.sleep)
         # Also those that are not healthy now: they may be later, and one is enough.
         beacons = [Beacon(url) for url in urls.values()]
         liveness.watch(beacons, given.chain, list(keys), clock, start.tell)
     pending.unlink(missing_ok=True)
+    return needed
 
 
-def _silent_until(known: Chain, wanted: Interchange | None) -> int:
+def _silent_until(known: Chain, wanted: Interchange | None, *, look_for_twin: bool) -> int:
     """Return when the first epoch begins in which everything may be signed again; 0: now."""
-    if wanted is None:
-        return 0
-    targets = [target for key in wanted.keys.values() for _, target, _ in key.attestations]
-    epoch = max(targets, default=0) + 1
-    return known.genesis_time + epoch * known.slots_per_epoch * known.seconds_per_slot
+    epochs = [0]
+    if wanted:
+        epochs += [target + 1 for key in wanted.keys.values() for _, target, _ in key.attestations]
+    if look_for_twin:
+        epochs.append(known.slot(time.time()) // known.slots_per_epoch + LOOK_EPOCHS)
+    epoch = max(epochs)
+    seconds = epoch * known.slots_per_epoch * known.seconds_per_slot
+    return known.genesis_time + seconds if epoch else 0
 
 
 def publish(start: Start, nodes: list[str], keys: Mapping[str, Key], silent_until: int) -> None:
     """Write what the watch and the controller may know of this run."""
     known = {"node": nodes[0], "public_keys": sorted(keys), "silent_until": silent_until}
     durable.replace(start.runtime / "run.json", json.dumps(known).encode())
+    mine = start.validator.release
+    durable.replace(start.runtime / ending.CLIENT, f"{mine.client}\n{mine.binary}\n".encode())
+
+
+def that_ran(configured: Ethereum, runtime: Path) -> Ethereum:
+    """Return a validator with the client that has run: another may be configured since.
+
+    Raises SupervisorError ``NoRelease``.
+    """
+    path = runtime / ending.CLIENT
+    if not path.exists():
+        return validator.released(configured)
+    client, _, program = path.read_text().rstrip("\n").partition("\n")
+    return replace(configured, release=Release(client=client, binary=program))
 
 
 def export(start: Start) -> None:

@@ -11,6 +11,7 @@ from validator_supervisor.tunnel import NO_IDENTITY
 from validator_supervisor.units import (
     IDENTITY_UNIT,
     backup_unit,
+    release_unit,
     state_unit,
     tunnel_unit,
     validator_unit,
@@ -133,14 +134,20 @@ def _validator(validator: Validator, tunnels: list[Node]) -> str:
         unit += f"After={' '.join(used)}\n" if used else ""
         state = state_unit(validator.name)
         unit += f"After={state}\nBindsTo={state}\n"
+        if validator.release.version:
+            # Not Requires=: an older release that is there does as well.
+            release = release_unit(validator.name)
+            unit += f"After={release}\nWants={release}\n"
         # A client has its keys plain in memory, and writes to a directory there; one that goes mad
         # does not take this host and the other validators with it.
         service += "MemoryMax=75%\nMemorySwapMax=0\n"
         # Its start may watch two epochs; every step of it has a limit of its own.
         service += f"ExecStopPost={EXPORT} %i\nReadWritePaths=-/run/validator-state/%i\n"
         service += "TimeoutStartSec=infinity\n"
-        if validator.release.client in CLIENTS:
-            service += f"TimeoutStopSec={CLIENTS[validator.release.client].stop_seconds}\n"
+        client = CLIENTS[validator.release.client]
+        service += f"TimeoutStopSec={client.stop_seconds}\n"
+        if client.stopped:
+            service += f"SuccessExitStatus={client.stopped}\n"
     if home:
         unit += f"RequiresMountsFor={home}\n"
         service += _access(home)

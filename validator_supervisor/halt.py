@@ -2,6 +2,8 @@
 
 A job that halts writes its reason into its runtime directory and exits with ``errors.HALT``; its
 unit has systemd run ``helpers/halt`` then, as root, which makes the latch and stops the validator.
+validator-watch.service leaves a file for each validator that is to halt; validator-halt.service
+has the same helper do the same for each.
 Every directory here belongs to somebody else, and may hold whatever that somebody has put there.
 """
 
@@ -19,6 +21,8 @@ from validator_supervisor.kinds import NAME_PATTERN
 
 # The controller's, who clears latches when an operator says so.
 HALTED = Path("/var/lib/validator-supervisor/halted")
+# What the watch asks for, a file for each validator.
+REQUESTS = Path("/run/validator-watch/halt")
 FILE = "halt"
 CODE = re.compile(r"[a-z]([a-z-]{0,30}[a-z])?")
 # Of a file that a compromised client may have written.
@@ -26,8 +30,11 @@ SIZE_MAX = 4096
 REASON_MAX = 500
 # Of an exit with HALT, or a file, that tells no reason.
 UNKNOWN = "unknown"
+# The one reason that the watch has.
+SLASHED = "slashed"
 # What only another host's end puts right: `take-over` goes on, `resume` alone does not.
 MOVED = ("moved", "foreign-claim")
+NAME = re.compile(NAME_PATTERN)
 UNIT = re.compile(
     rf"(?:(validator|validator-state|validator-backup)@)?({NAME_PATTERN})(\.service)?"
 )
@@ -96,6 +103,20 @@ def _taken(directory: Path) -> Halt | None:
         return None  # there is no such directory
 
 
+def content(directory: Path, name: str) -> bytes:
+    """Return the beginning of a plain file of somebody else; nothing where there is none."""
+    try:
+        with _opened(directory) as inside:
+            descriptor = os.open(name, READ, dir_fd=inside)
+            try:
+                plain = stat.S_ISREG(os.fstat(descriptor).st_mode)
+                return os.read(descriptor, SIZE_MAX) if plain else b""
+            finally:
+                os.close(descriptor)
+    except OSError:
+        return b""
+
+
 def _read(name: str, inside: int) -> Halt | None:
     """Return what a file of somebody else says, None where there is nothing of that name."""
     odd = Halt(UNKNOWN, "what says why is no plain file")
@@ -115,6 +136,41 @@ def _read(name: str, inside: int) -> Halt | None:
         return odd
     finally:
         os.close(descriptor)
+
+
+def requests(directory: Path = REQUESTS) -> list[tuple[str, Halt | None]]:
+    """Return by name what lies among the watch's requests; None: it is no request.
+
+    What begins with a dot is being written.
+    """
+    try:
+        with _opened(directory) as inside:
+            with os.scandir(inside) as found:
+                names = sorted(one.name for one in found if not one.name.startswith("."))
+            return [(name, _slashed(name, inside)) for name in names]
+    except OSError:
+        return []
+
+
+def _slashed(name: str, inside: int) -> Halt | None:
+    # The watch has no say in the others: `moved` would have a person take the keys over.
+    asked = _read(name, inside) if NAME.fullmatch(name) else None
+    return asked if asked and asked.code == SLASHED else None
+
+
+def remove(name: str, directory: Path = REQUESTS) -> bool:
+    """Remove a request, or what lies in the place of one; False where that is impossible."""
+    try:
+        with _opened(directory) as inside:
+            if stat.S_ISDIR(os.lstat(name, dir_fd=inside).st_mode):
+                os.rmdir(name, dir_fd=inside)
+            else:
+                os.unlink(name, dir_fd=inside)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -12,6 +12,9 @@ from validator_supervisor.handover import Handover
 from validator_supervisor.interchange import History, Interchange
 from validator_supervisor.networks import Chain
 
+# Instead of a row of the table: nothing was lost, but another client is to know it.
+CHANGE = "change"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -28,13 +31,19 @@ def plan(
     pending: Interchange | None,
     problem: str,
     time: Callable[[], Time],
+    inherited: Interchange | None = None,
 ) -> Plan:
     """Compare what a database says (``said``; None with a ``problem``) with what it must say.
 
-    ``pending`` is what an interrupted import was about; ``time`` is asked only for a lift. Raises
-    SupervisorError: ``OtherChain`` and ``Ahead``, which halt, and ``ClockWrong``.
+    ``pending`` is what an interrupted import was about, ``inherited`` what another client has left;
+    ``time`` is asked only for a lift. Raises SupervisorError: ``OtherChain`` and ``Ahead``, which
+    halt, and ``ClockWrong``.
     """
     try:
+        if inherited and not pending and not slashing.compare(handover.required, inherited):
+            reason = "another client was here, and has stopped"
+            return Plan(CHANGE, reason, slashing.minify(inherited))
+        pending = pending or inherited
         if said and not pending and not slashing.compare(handover.required, said):
             return Plan(CONTINUE, "the database is at or above everything that is known")
         known = [one for one in (said, pending) if one]
@@ -101,4 +110,4 @@ def carry_out(planned: Plan, database: Database) -> None:
 def look(handover: Handover, database: Database, time: Callable[[], Time]) -> Plan:
     """Read the database, and say what is to be done. Raises as ``plan`` does."""
     said, problem = readable(database)
-    return plan(handover, said, database.pending(), problem, time)
+    return plan(handover, said, database.pending(), problem, time, database.inherited())

@@ -23,6 +23,7 @@ from validator_supervisor import (
 from validator_supervisor.applied import Applied
 from validator_supervisor.chain import Time
 from validator_supervisor.clients import CLIENTS
+from validator_supervisor.clients.client import Client
 from validator_supervisor.clients.client import Place as Files
 from validator_supervisor.contents import Key
 from validator_supervisor.decision import (
@@ -41,7 +42,7 @@ from validator_supervisor.marks import Own
 from validator_supervisor.networks import Chain
 from validator_supervisor.orders import Orders
 from validator_supervisor.place import Place
-from validator_supervisor.store import ARCHIVE, Store
+from validator_supervisor.store import ARCHIVE, Item, Store
 from validator_supervisor.validators import Ethereum
 
 # What clients write, below it a directory for each validator.
@@ -62,10 +63,10 @@ class Job:
     data: Path
 
     @property
-    def database(self) -> bool:
-        """Whether the client has a database."""
-        client = CLIENTS[self.validator.release.client]
-        return client.database(Files(self.data, self.data)).exists()
+    def databases(self) -> list[Client]:
+        """The clients whose databases are there; more than one after a change of client."""
+        files = Files(self.data, self.data)
+        return [client for client in CLIENTS.values() if client.database(files).exists()]
 
 
 def job(
@@ -113,8 +114,8 @@ def considered(job: Job, order: Orders, found: Found, known: Chain) -> Prepared:
         accepted=own.accepted,
         began=own.began,
         running=job.store.running(),
-        database=job.database,
-        durable=CLIENTS[job.validator.release.client].durable,
+        database=bool(job.databases),
+        durable=all(client.durable for client in job.databases),
         root=bytes.fromhex(known.genesis_validators_root.removeprefix("0x")),
         take_over=order.sequence if order.take_over else -1,
         imported=frozenset(job.store.imported()),
@@ -158,7 +159,7 @@ def start(job: Job, runtime: Path) -> str:
     Returns a line for a person. Raises SupervisorError, and OSError where a disk is full; what was
     written by then is safe to find at the next attempt.
     """
-    order = ordered(job.store)
+    order, archives = ordered(job.store), _archives(job.store)
     found = gather(job.store, job.places, job.identity, GATHER_SECONDS)
     _remember(job, found)
     prepared = considered(job, order, found, chain.chain_of(job.applied, job.validator))
@@ -170,6 +171,10 @@ def start(job: Job, runtime: Path) -> str:
         if orders.look(job.store, host.boot_id()) not in (None, order):
             message = "somebody has given another order meanwhile"
             raise SupervisorError("OrdersChanged", message, exit_status=TEMPORARY)
+        if _archives(job.store) - archives:
+            # One that came after we looked may be without a key that we would hand over.
+            message = "there is a newer archive meanwhile"
+            raise SupervisorError("ArchivesChanged", message, exit_status=TEMPORARY)
         orders.take(job.store, host.boot_id())
         _keep(job, prepared)
     # The same question again: another host may have asked at the same time as we.
@@ -182,6 +187,10 @@ def start(job: Job, runtime: Path) -> str:
     keys = len(prepared.decision.newest.keys)
     row = prepared.decision.row
     return f"{keys} keys handed over: {row}, {prepared.decision.reason}"
+
+
+def _archives(store: Store) -> set[Item]:
+    return {item for item in store.items() if item.kind == ARCHIVE}
 
 
 def _remember(job: Job, found: Found) -> None:

@@ -2,13 +2,14 @@
 
 import fcntl
 import os
+from dataclasses import replace
 from pathlib import Path
 
+from validator_supervisor import releases
 from validator_supervisor.applied import Applied
-from validator_supervisor.clients import CLIENTS
 from validator_supervisor.errors import TEMPORARY, SupervisorError
-from validator_supervisor.validators import Command, Cosmos, Ethereum, Validator
-from validator_supervisor.watch import RESULTS, Reading, readings
+from validator_supervisor.validators import Command, Cosmos, Ethereum, Release, Validator
+from validator_supervisor.watch import ELSEWHERE, RESULTS, UNBELIEVED, Reading, readings
 
 
 def lock(state: Path) -> None:
@@ -60,10 +61,12 @@ def remove_stale_locks(stale: list[Path], directory: Path) -> list[Path]:
     return stale
 
 
-def healthy_beacons(applied: Applied, validator: Ethereum, path: Path = RESULTS) -> list[str]:
-    """Return the validator's healthy nodes, preferred first.
+def beacons(applied: Applied, validator: Ethereum, path: Path = RESULTS) -> list[str]:
+    """Return the nodes for a validator's client: the healthy ones, preferred first, then others.
 
-    Raises SupervisorError ``NoBeacon`` (temporary) when there is none, with each one's problem.
+    The client has those as well for when they are healthy again, and another one no longer is; but
+    none that is on another chain. Raises SupervisorError ``NoBeacon`` (temporary) when none is
+    healthy, with each one's problem.
     """
     found = readings(path)
     urls = applied.beacons(validator)
@@ -74,7 +77,28 @@ def healthy_beacons(applied: Applied, validator: Ethereum, path: Path = RESULTS)
         raise SupervisorError(
             "NoBeacon", f"no healthy beacon node ({problems})", exit_status=TEMPORARY
         )
-    return healthy
+    later = [
+        name
+        for name, reading in seen.items()
+        if not reading.healthy and not reading.problem.startswith((ELSEWHERE, UNBELIEVED))
+    ]
+    return healthy + later
+
+
+def released(validator: Ethereum) -> Ethereum:
+    """Return the validator with the client and the program that its next start runs.
+
+    Raises SupervisorError ``NoRelease`` (temporary) where none was downloaded yet.
+    """
+    wanted = validator.release
+    if not wanted.version:
+        return validator
+    found = releases.current(validator.name)
+    if not found:
+        message = f"{wanted.client} {wanted.version} is not on this host yet"
+        hint = f"systemctl status validator-release@{validator.name}"
+        raise SupervisorError("NoRelease", message, hint, exit_status=TEMPORARY)
+    return replace(validator, release=Release(client=found.client, binary=found.program))
 
 
 def argv(validator: Cosmos | Command) -> list[str]:
@@ -105,11 +129,7 @@ def refuse_what_is_not_safe_yet(validator: Validator) -> None:
     """
     reason = ""
     if isinstance(validator, Ethereum):
-        if validator.release.client not in CLIENTS:
-            reason = f"no adapter for {validator.release.client} yet"
-        elif not validator.release.binary:
-            reason = "releases are not downloaded yet: name the program (binary:)"
-        elif validator.keys != "local":
+        if validator.keys != "local":
             reason = "no Web3Signer yet"
     elif isinstance(validator, Cosmos) and validator.key.active:
         reason = (

@@ -4,8 +4,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from validator_supervisor.document import Value
-from validator_supervisor.kinds import ABSOLUTE, NAME, NETWORK, URL, USER, WORDS
+from validator_supervisor.kinds import ABSOLUTE, DOWNLOAD, NAME, NETWORK, URL, USER, WORDS
 from validator_supervisor.nodes import Node
+from validator_supervisor.projects import PROJECTS
 from validator_supervisor.schema import (
     Kind,
     boolean,
@@ -20,7 +21,9 @@ from validator_supervisor.schema import (
     union,
 )
 
-CLIENTS = ("lighthouse", "prysm", "teku", "nimbus", "lodestar")
+CLIENTS = (*PROJECTS,)
+# Archives of other kinds than those that are unpacked; a file with another name is the program.
+PACKED = (".zip", ".xz", ".bz2", ".zst", ".tar", ".deb", ".rpm")
 # Directories that are more than one validator's, and those below which there is nothing to write.
 SHARED = frozenset({"/", "/home", "/mnt", "/media", "/opt", "/root", "/srv", "/var", "/var/lib"})
 SYSTEM = (
@@ -32,10 +35,34 @@ SYSTEM = (
 # What each source of a consensus key needs; the keys of the other one mean nothing.
 SOURCES = {"ssm": ("region", "parameter"), "credential": ("credential",)}
 # What decides about keys, chain and slashing protection is not a matter of further arguments.
-OURS = (
-    "--network", "--dataDir", "--beaconNodes", "--suggestedFeeRecipient", "--keystoresDir",
-    "--secretsDir", "--importKeystores", "--rcConfig", "--paramsFile", "--graffiti", "--home",
+OURS = frozenset(
+    (
+        "--network", "--graffiti", "--suggested-fee-recipient", "--data-dir", "-d", "--datadir",
+        "--validators-dir", "--secrets-dir", "--config-file", "--distributed", "--home",
+        # Lighthouse
+        "--validator-dir", "--beacon-nodes", "--gas-limit", "--builder-proposals", "-t",
+        "--enable-doppelganger-protection", "--init-slashing-protection", "--testnet-dir",
+        "--disable-slashing-protection-web3signer",
+        # Prysm
+        "--wallet-dir", "--wallet-password-file", "--beacon-rpc-provider", "--beacon-grpc",
+        "--beacon-rest-api-provider", "--beacon-rest", "--enable-doppelganger",
+        "--enable-minimal-slashing-protection", "--enable-builder",
+        # Teku
+        "--data-path", "--data-base-path", "--data-validator-path", "--validator-keys",
+        "--beacon-node-api-endpoint", "--beacon-node-api-endpoints", "--validators-graffiti",
+        "--validators-proposer-default-fee-recipient", "--doppelganger-detection-enabled",
+        # Nimbus
+        "--beacon-node", "--beacon-node-mode", "--doppelganger-detection", "--payload-builder",
+        "--suggested-gas-limit",
+        # Lodestar
+        "--dataDir", "--validatorsDbDir", "--beaconNodes", "--server", "--suggestedFeeRecipient",
+        "--keystoresDir", "--secretsDir", "--importKeystores", "--rcConfig", "--paramsFile",
+        "--defaultGasLimit", "--builder", "--doppelgangerProtection", "--force",
+        "--doppelgangerProtectionEnabled",
+    )
 )  # fmt: skip
+# Where Lighthouse finds a network that it does not know.
+DESCRIBED = "--testnet-dir="
 PUBLIC_KEYS = sequence(text(r"0x[0-9a-fA-F]{96}", "a public key, 0x and 96 hexadecimal digits"), 1)
 
 
@@ -67,7 +94,8 @@ def _own_home(value: Value, home: str) -> str:
 
 def _further(value: Value, words: tuple[str, ...]) -> tuple[str, ...]:
     for item in value.items():
-        if item.string().split("=")[0] in OURS:
+        word = item.string()
+        if word.split("=")[0] in OURS and not word.startswith(DESCRIBED):
             raise item.error("is the supervisor's to say")
     return words
 
@@ -83,6 +111,12 @@ def _program(value: Value, words: tuple[str, ...]) -> tuple[str, ...]:
     return words
 
 
+def _unpackable(value: Value, url: str) -> str:
+    if url.endswith(PACKED):
+        raise value.error("expected a .tar.gz, or the program itself")
+    return url
+
+
 @dataclass(frozen=True, kw_only=True)
 class Release:
     """A client's program: a file that is there, or a version to download with its SHA-256."""
@@ -90,10 +124,19 @@ class Release:
     client: str = setting(choice(*CLIENTS), "the client")
     binary: str = setting(ABSOLUTE, "the program on this host", "")
     version: str = setting(
-        text(r"v?[0-9][0-9A-Za-z.+-]{0,40}", "a version"), "the release to download", "", idle=True
+        text(r"v?[0-9][0-9A-Za-z.+-]{0,40}", "a version"), "the release to download", ""
     )
-    sha256: str = setting(
-        text(r"[0-9a-f]{64}", "64 hexadecimal digits"), "its checksum", "", idle=True
+    sha256: str = setting(text(r"[0-9a-f]{64}", "64 hexadecimal digits"), "its checksum", "")
+    url: str = setting(
+        DOWNLOAD.then(_unpackable), "where it is; default: where the project has it", ""
+    )
+    signature: str = setting(
+        choice("pgp", "none"), "whether it is signed; default: as the project has it", ""
+    )
+    signed_by: str = setting(
+        text(r"[0-9A-F]{40}", "a fingerprint, 40 hexadecimal digits in capitals"),
+        "the key that signs it, instead of the project's",
+        "",
     )
 
 
@@ -102,7 +145,27 @@ def _one_program(value: Value, release: Release) -> Release:
         raise value.error("expected binary, or version and sha256")
     if bool(release.version) != bool(release.sha256):
         raise value.error("version and sha256 belong together")
+    if release.version:
+        _from_its_project(value.mapping(), release)
+    for name in ("url", "signature", "signed_by"):
+        if release.binary and name in value.mapping():
+            raise value.mapping()[name].error("means nothing for a program that is there")
     return release
+
+
+def _from_its_project(members: dict[str, Value], release: Release) -> None:
+    """Refuse what a client's project does not publish, or does not sign."""
+    project = PROJECTS[release.client]
+    if "{build}" in (release.url or project.url) and "+" not in release.version:
+        raise members["version"].error("expected VERSION+COMMIT, as the name of the file has them")
+    if release.signature == "none" and release.signed_by:
+        raise members["signed_by"].error("means nothing without a signature")
+    if release.signature == "pgp" and not (project.fingerprints or release.signed_by):
+        message = f"the project of {release.client} signs no releases"
+        raise members["signature"].error(message, "if somebody else does: signed_by")
+
+
+RELEASE: Kind[Release] = record(Release).then(_one_program)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +199,7 @@ class Ethereum(Supervised):
         text(r"0x[0-9a-fA-F]{40}", "an address, 0x and 40 hexadecimal digits"),
         "the address that gets the fees; EIP-55 is checked when its case is mixed",
     )
-    release: Release = setting(record(Release).then(_one_program), "the client's program")
+    release: Release = setting(RELEASE, "the client's program")
     nodes: tuple[str, ...] = setting(
         sequence(NAME, 1),
         "beacon nodes, preferred first; default: all that have one for the network",
@@ -147,14 +210,16 @@ class Ethereum(Supervised):
     keys: Keys | str = setting(
         either(choice("local"), record(Keys)), "where the keys are", "local", idle=True
     )
-    gas_limit: int = setting(integer(21_000, 1 << 40, "gas"), "the limit to ask for", 0, idle=True)
-    builder: bool = setting(boolean(), "whether blocks may come from builders", False, idle=True)
-    distributed: bool = setting(boolean(), "whether it is part of a cluster", False, idle=True)
+    gas_limit: int = setting(integer(21_000, 1 << 40, "gas"), "the limit to ask for", 0)
+    builder: bool = setting(boolean(), "whether blocks may come from builders", False)
+    distributed: bool = setting(boolean(), "whether it is part of a cluster", False)
     doppelganger: str = setting(
-        choice("auto", "always", "off"), "when to look for a twin first", "auto", idle=True
+        choice("auto", "always", "off"),
+        "when the client itself looks for a twin first; auto: once after keys have come",
+        "auto",
     )
     on_slashed: str = setting(
-        choice("validator", "network", "alert"), "what a slashing stops", "validator", idle=True
+        choice("validator", "network", "alert"), "what a slashing stops", "validator"
     )
     require_nodes: int = setting(
         integer(0, 100, "nodes"), "nodes whose archives must be seen first", 0

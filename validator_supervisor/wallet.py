@@ -5,11 +5,15 @@ base64 and in one order.
 """
 
 import base64
+import json
+import secrets
+import uuid
+from collections.abc import Sequence
 
 from validator_supervisor import keystore_crypto, strict_json
 from validator_supervisor.errors import FormatError
 from validator_supervisor.keystore import Unlocked, document, unlocked
-from validator_supervisor.keystore_crypto import Crypto
+from validator_supervisor.keystore_crypto import Crypto, Pbkdf2, Scrypt
 
 LISTS = frozenset({"private_keys", "public_keys"})
 SIZE_MAX = 1 << 20  # 4000 keys
@@ -39,6 +43,18 @@ def decrypt(wallet: Crypto, password: bytes | str) -> tuple[Unlocked, ...]:
     if pairs is None:
         raise FormatError("Keystore", "the wallet does not hold a list of keys")
     return tuple(unlocked(secret, public) for secret, public in pairs)
+
+
+def seal(keys: Sequence[Unlocked], password: bytes | str, kdf: Scrypt | Pbkdf2) -> bytes:
+    """Return the wallet of ``keys`` as Prysm reads it."""
+    lists = {
+        "private_keys": [base64.b64encode(key.secret).decode() for key in keys],
+        "public_keys": [base64.b64encode(key.public_key).decode() for key in keys],
+    }
+    counter = secrets.token_bytes(keystore_crypto.COUNTER_SIZE)
+    crypto = keystore_crypto.seal(json.dumps(lists).encode(), password, kdf, counter)
+    top = {"crypto": crypto.plain(), "name": "keystore", "uuid": str(uuid.uuid4()), "version": 4}
+    return json.dumps(top).encode()
 
 
 def _list(value: object) -> list[object]:

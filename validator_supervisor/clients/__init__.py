@@ -2,7 +2,15 @@
 
 from types import MappingProxyType
 
-from validator_supervisor.clients import lodestar
+from validator_supervisor.clients import lighthouse, lodestar, nimbus, prysm, teku
 from validator_supervisor.clients.client import Client
 
-CLIENTS: MappingProxyType[str, Client] = MappingProxyType({"lodestar": lodestar.CLIENT})
+CLIENTS: MappingProxyType[str, Client] = MappingProxyType(
+    {
+        "lighthouse": lighthouse.CLIENT,
+        "prysm": prysm.CLIENT,
+        "teku": teku.CLIENT,
+        "nimbus": nimbus.CLIENT,
+        "lodestar": lodestar.CLIENT,
+    }
+)

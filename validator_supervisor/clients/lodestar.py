@@ -1,51 +1,61 @@
 """Lodestar (https://chainsafe.github.io/lodestar/)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from validator_supervisor.clients.client import Client, Place
-from validator_supervisor.contents import Key
-from validator_supervisor.validators import Ethereum
+from validator_supervisor.clients.client import (
+    DOPPELGANGER,
+    LOCKED,
+    OTHER_CHAIN,
+    Client,
+    Place,
+    Setup,
+    Sign,
+)
+
+if TYPE_CHECKING:
+    from validator_supervisor.contents import Key
 
 
-def _run(validator: Ethereum, place: Place, beacons: Sequence[str]) -> list[str]:
+def _run(setup: Setup) -> list[str]:
+    validator = setup.validator
     words = [validator.release.binary, "validator"]
-    words += _common(validator, place, beacons)
-    words += ["--keystoresDir", str(place.keys / "keystores")]
-    words += ["--secretsDir", str(place.keys / "secrets")]
+    words += _common(setup)
     words += ["--suggestedFeeRecipient", validator.fee_recipient]
     if validator.graffiti:
         words += [f"--graffiti={validator.graffiti}"]
+    if validator.gas_limit:
+        words += [f"--defaultGasLimit={validator.gas_limit}"]
+    if validator.builder:
+        words += ["--builder"]
+    if validator.distributed:
+        words += ["--distributed"]
+    if setup.look_for_twin:
+        # Its first name, which every release knows.
+        words += ["--doppelgangerProtectionEnabled"]
     return [*words, *validator.args]
 
 
-def _common(validator: Ethereum, place: Place, beacons: Sequence[str]) -> list[str]:
-    words = ["--network", validator.network]
-    words += ["--dataDir", str(place.state)]
-    words += ["--validatorsDbDir", str(_database(place))]
-    for url in beacons:
+def _common(setup: Setup) -> list[str]:
+    words = ["--network", setup.validator.network]
+    # Its cache of keys, which has no option, is in memory with them; its log would be there, too.
+    words += ["--dataDir", str(setup.place.keys)]
+    words += ["--validatorsDbDir", str(_database(setup.place))]
+    words += ["--logFile", "none"]
+    for url in setup.beacons:
         words += ["--beaconNodes", url]
     return words
 
 
-def _export(validator: Ethereum, place: Place, beacons: Sequence[str], file: Path) -> list[str]:
-    return _protection("export", validator, place, beacons, file)
-
-
-def _load(validator: Ethereum, place: Place, beacons: Sequence[str], file: Path) -> list[str]:
-    return _protection("import", validator, place, beacons, file)
-
-
-def _protection(
-    command: str, validator: Ethereum, place: Place, beacons: Sequence[str], file: Path
-) -> list[str]:
-    words = [validator.release.binary, "validator", "slashing-protection", command]
-    words += _common(validator, place, beacons)
+def _protection(setup: Setup, command: str, file: Path) -> list[str]:
+    words = [setup.validator.release.binary, "validator", "slashing-protection", command]
+    words += _common(setup)
     # Among the arguments are the parameters of a development chain.
-    return [*words, "--file", str(file), *validator.args]
+    return [*words, "--file", str(file), *setup.validator.args]
 
 
-def _install(place: Place, keys: Mapping[str, Key]) -> None:
+def _install(place: Place, keys: Mapping[str, "Key"]) -> None:
     (place.keys / "secrets").mkdir(parents=True, exist_ok=True)
     for name, key in keys.items():
         folder = place.keys / "keystores" / name
@@ -63,14 +73,21 @@ def _locks(place: Place) -> list[Path]:
 
 
 # It stops in half a second, but loses a SIGTERM that comes in its first seconds. LevelDB's writes
-# are not synced (packages/db/src/controller/level.ts).
+# are not synced (packages/db/src/controller/level.ts). Having found a twin it exits with 0
+# (packages/validator/src/services/doppelgangerService.ts).
 CLIENT = Client(
     run=_run,
-    export=_export,
-    load=_load,
+    protection=_protection,
     install=_install,
     database=_database,
     locks=_locks,
     durable=False,
     stop_seconds=20,
+    signs=(
+        # A line of its own, with and without colours: others are about the words of a node.
+        Sign(DOPPELGANGER, r"^\S+ \S+\s+(\x1b\[\d+m)?error(\x1b\[\d+m)?: Doppelganger\(s\) det"),
+        Sign(LOCKED, r"Database already in use by another process"),
+        Sign(LOCKED, r"EEXIST.*voting-keystore\.json\.lock|voting-keystore\.json' already in use"),
+        Sign(OTHER_CHAIN, r"Not the same genesisValidatorRoot|NotEqualParamsError"),
+    ),
 )

@@ -21,11 +21,17 @@ SECONDS = 5.0  # one request, all of it: half of the time between two looks
 SIZE_MAX = 1 << 17
 BATCH = 64  # keys in one GET: some servers refuse longer lines
 POSTED = 1024  # validators in one POST: 40 kB
+STATES = 128  # validators whose state one POST asks for: 60 kB of answer
 # The code of the error when the server does not know an address or method.
 NOT_OFFERED = "NotOffered"
+# How servers say so; some have other words where they know the address with another method.
+UNKNOWN = (404, 405)
+UNKNOWN_METHOD = (*UNKNOWN, 415, 501)
 MAX_UINT64 = FAR_FUTURE_EPOCH = (1 << 64) - 1
 ROOT = r"0x[0-9a-fA-F]{64}"
 VERSION = r"0x[0-9a-fA-F]{8}"
+PUBLIC_KEY = r"0x[0-9a-fA-F]{96}"
+VALIDATORS = "/eth/v1/beacon/states/head/validators"
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,14 @@ class Syncing:
     is_syncing: bool
     is_optimistic: bool
     el_offline: bool
+
+
+@dataclass(frozen=True)
+class Committees:
+    """When there are sync committees: from which epoch on, and for how many each."""
+
+    since: int
+    epochs: int
 
 
 class Beacon:
@@ -85,13 +99,95 @@ class Beacon:
     def indices(self, public_keys: Sequence[str]) -> list[int]:
         """GET /eth/v1/beacon/states/head/validators: the index of each key the chain knows."""
         found = []
-        for start in range(0, len(public_keys), BATCH):
-            # Repeated, as the specification has it; Lodestar 1.5 knows no list with commas.
-            ids = "&".join(f"id={key}" for key in public_keys[start : start + BATCH])
-            data = self._data("GET", f"/eth/v1/beacon/states/head/validators?{ids}")
+        for data in self._validators(public_keys):
             with self._checked():
                 found += [_number(item.mapping()["index"]) for item in data.items()]
         return found
+
+    def _validators(self, public_keys: Sequence[str]) -> Iterator[Value]:
+        for start in range(0, len(public_keys), BATCH):
+            # Repeated, as the specification has it; Lodestar 1.5 knows no list with commas.
+            ids = "&".join(f"id={key}" for key in public_keys[start : start + BATCH])
+            yield self._data("GET", f"{VALIDATORS}?{ids}")
+
+    def slashed(self, public_keys: Sequence[str]) -> dict[str, bool]:
+        """Which of the keys, in lower case, are slashed; without those the chain does not know.
+
+        POST /eth/v1/beacon/states/head/validators, or GET where that is not offered.
+        """
+        found: dict[str, bool] = {}
+        for start in range(0, len(public_keys), STATES):
+            batch = public_keys[start : start + STATES]
+            body = json.dumps({"ids": batch}).encode()
+            try:
+                answers = [self._data("POST", VALIDATORS, body, UNKNOWN_METHOD)]
+            except SupervisorError as failure:
+                if failure.code != NOT_OFFERED:
+                    raise
+                answers = [*self._validators(batch)]
+            for data in answers:
+                found |= self._slashed(data, batch)
+        return found
+
+    def _slashed(self, data: Value, asked: Sequence[str]) -> dict[str, bool]:
+        wanted = dict.fromkeys(asked)
+        found: dict[str, bool] = {}
+        with self._checked():
+            for item in data.items():
+                validator = item.mapping()["validator"].mapping()
+                key = _public_key(validator["pubkey"])
+                slashed = validator["slashed"].boolean()
+                if key in wanted:
+                    # Of one that is there twice the worse counts.
+                    found[key] = slashed or found.get(key, False)
+        return found
+
+    def committees(self) -> Committees:
+        """GET /eth/v1/config/spec: when there are sync committees."""
+        data = self._data("GET", "/eth/v1/config/spec")
+        with self._checked():
+            spec = data.mapping()
+            altair = "ALTAIR_FORK_EPOCH"
+            return Committees(
+                _number(spec[altair]) if altair in spec else 0,
+                max(1, _number(spec["EPOCHS_PER_SYNC_COMMITTEE_PERIOD"])),
+            )
+
+    def proposals(self, epoch: int, slots: range, public_keys: Sequence[str]) -> set[int]:
+        """GET /eth/v1/validator/duties/proposer/{epoch}: the slots in which the keys propose.
+
+        Or its second form, where the first is not offered. The epoch has ``slots``; an answer with
+        another one is about another epoch (Lodestar 1.5, of an epoch to come).
+        """
+        path = f"validator/duties/proposer/{epoch}"
+        try:
+            data = self._data("GET", f"/eth/v1/{path}", unknown=UNKNOWN_METHOD)
+        except SupervisorError as failure:
+            if failure.code != NOT_OFFERED:
+                raise
+            data = self._data("GET", f"/eth/v2/{path}", unknown=UNKNOWN_METHOD)
+        wanted = dict.fromkeys(public_keys)
+        with self._checked():
+            duties = [item.mapping() for item in data.items()]
+            every = [(_public_key(duty["pubkey"]), _number(duty["slot"])) for duty in duties]
+            if any(slot not in slots for _, slot in every):
+                raise data.error(f"expected slots of epoch {epoch}")
+        return {slot for key, slot in every if key in wanted}
+
+    def in_sync_committee(self, epoch: int, indices: Sequence[int]) -> bool:
+        """POST /eth/v1/validator/duties/sync/{epoch}: whether any of the validators is in it."""
+        for start in range(0, len(indices), POSTED):
+            batch = indices[start : start + POSTED]
+            body = json.dumps([str(index) for index in batch]).encode()
+            path = f"/eth/v1/validator/duties/sync/{epoch}"
+            data = self._data("POST", path, body, UNKNOWN_METHOD)
+            with self._checked():
+                duties = [item.mapping() for item in data.items()]
+                members = [_number(duty["validator_index"]) for duty in duties
+                           if duty["validator_sync_committee_indices"].items()]  # fmt: skip
+            if not set(batch).isdisjoint(members):
+                return True
+        return False
 
     def live(self, epoch: int, indices: Sequence[int]) -> int:
         """How many of the validators were seen to sign in an epoch."""
@@ -123,13 +219,19 @@ class Beacon:
             # No more than were asked about, whatever else is in the answer.
             return min(asked, sum(item.mapping()["is_live"].boolean() for item in data.items()))
 
-    def _data(self, method: str, path: str, body: bytes | None = None) -> Value:
+    def _data(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        unknown: Sequence[int] = UNKNOWN,
+    ) -> Value:
         try:
             answer = self._server.request(method, path, body)
         except SupervisorError as failure:
             raise _failed(failure.message) from None
         if not 200 <= answer.status < 300:
-            code = NOT_OFFERED if answer.status in (404, 405) else "BeaconFailed"
+            code = NOT_OFFERED if answer.status in unknown else "BeaconFailed"
             raise SupervisorError(code, f"HTTP status {answer.status}", exit_status=TEMPORARY)
         with self._checked():
             found = from_plain(json.loads(answer.content, parse_float=str), self.url)
@@ -173,6 +275,10 @@ def _has_time(spec: Mapping[str, Value], fork: str) -> bool:
         return True
     epoch = f"{fork}_FORK_EPOCH"
     return epoch in spec and _number(spec[epoch]) < FAR_FUTURE_EPOCH
+
+
+def _public_key(value: Value) -> str:
+    return value.string(PUBLIC_KEY, "a public key").lower()
 
 
 def _number(value: Value) -> int:

@@ -35,6 +35,23 @@ def error(failure: SupervisorError) -> None:
         log(ERROR, f"hint: {failure.hint}")
 
 
+class Once:
+    """Logs what goes on being so once, and again after something else."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, str] = {}
+
+    def log(self, subject: str, message: str) -> None:
+        """Write a warning, unless it was the last about the subject."""
+        if self._said.get(subject) != message:
+            self._said[subject] = message
+            log(WARNING, f"{subject}: {message}")
+
+    def forget(self, subject: str) -> None:
+        """Note that there is nothing to warn of any more."""
+        self._said.pop(subject, None)
+
+
 def audit(message: str, **fields: str) -> None:
     """Write one entry with fields of its own (systemd.journal-fields(7)), priority notice."""
     from pystemd.journal import sendv  # imported here: most helpers never audit

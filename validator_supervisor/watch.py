@@ -1,10 +1,11 @@
 """Whether beacon nodes are healthy and validators attest: decisions, and the file of results."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from validator_supervisor import networks
 from validator_supervisor.applied import Applied
@@ -15,6 +16,7 @@ from validator_supervisor.nodes import ANY
 
 if TYPE_CHECKING:  # the controller reads results, and needs no HTTP for it
     from validator_supervisor.beacon import Syncing
+    from validator_supervisor.duties import Duties
 
 RESULTS = Path("/run/validator-watch/results.json")
 # Seconds between two looks at a healthy node, and at one whose return somebody waits for.
@@ -35,6 +37,9 @@ PROBLEM_MAX = 300
 UNKNOWN = -1
 # D-Bus gives the number of peers, and of keys, 32 bits.
 PEERS_MAX = KEYS_MAX = (1 << 32) - 1
+# As many slashed keys of a validator are named in the results.
+SHOWN = 20
+NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,8 @@ def liveness_seconds(chain: Chain) -> float:
 
 # So begins the problem of a node that has all there is, by another clock than ours.
 HEAD = "head is"
+# So does that of one which is on another chain, as far as is known.
+ELSEWHERE, UNBELIEVED = "is on another chain", "is not believed yet"
 
 
 def problem_of(
@@ -113,9 +120,9 @@ def problem_of(
     """
     elsewhere = networks.difference(known, chain) if known else _public(target, chain)
     if elsewhere:
-        return f"is on another chain: {elsewhere}"
+        return f"{ELSEWHERE}: {elsewhere}"
     if not known and target.network not in (ANY, *NETWORKS):
-        return f"is not believed yet: its nodes have to agree what the chain {target.network} is"
+        return f"{UNBELIEVED}: its nodes have to agree what the chain {target.network} is"
     slot = (known or chain).slot(now)
     # A development chain may be one node alone.
     if peers == 0 and known:
@@ -158,12 +165,30 @@ def advance(
     return Reading(before.url, False, problem, since, 0, head_slot or before.head_slot, failures)
 
 
-def dump(found: Mapping[str, Reading], attesting: Mapping[str, Attesting]) -> bytes:
-    """Return the bytes of the results."""
+def seconds_to_next_epoch(chain: Chain, now: float) -> float:
+    """Return the seconds until the second slot of the next epoch: nodes have followed by then."""
+    epoch = chain.slot(now) // chain.slots_per_epoch + 1
+    slot = epoch * chain.slots_per_epoch + 1
+    due = chain.genesis_time + slot * chain.seconds_per_slot
+    low, high = LIVENESS_SECONDS
+    return max(low, min(due - now, high * LIVENESS_LOOKS))
+
+
+def dump(
+    found: Mapping[str, Reading],
+    attesting: Mapping[str, Attesting],
+    duties: "Mapping[str, Duties]" = NONE,
+    slashed: Mapping[str, Sequence[str]] = NONE,
+) -> bytes:
+    """Return the bytes of the results; ``slashed`` has the keys by validator."""
     stored = {
         "beacons": [asdict(reading) for reading in found.values()],
         "validators": {name: asdict(value) for name, value in attesting.items()},
-    }
+        "duties": {name: asdict(value) for name, value in duties.items()},
+        # Its readers have a limit, which no number of keys must exceed.
+        "slashed": {name: {"count": len(keys), "keys": keys[:SHOWN]}
+                    for name, keys in slashed.items()},
+    }  # fmt: skip
     return json.dumps(stored).encode()
 
 
@@ -185,15 +210,16 @@ def _reading(item: Mapping[str, Value]) -> Reading:
         item["url"].string(),
         item["healthy"].boolean(),
         item["problem"].string(),
-        _count(item["since_usec"]),
-        _count(item["latency_usec"]),
-        _count(item["head_slot"]),
-        _count(item["failures"]),
-        _count(item["peers"], PEERS_MAX),
+        count(item["since_usec"]),
+        count(item["latency_usec"]),
+        count(item["head_slot"]),
+        count(item["failures"]),
+        count(item["peers"], PEERS_MAX),
     )
 
 
-def _count(value: Value, high: int = (1 << 64) - 1) -> int:
+def count(value: Value, high: int = (1 << 64) - 1) -> int:
+    """Return a number of the results. Raises ConfigError."""
     return value.integer(0, high, "a number")
 
 
@@ -207,5 +233,5 @@ def attesting(path: Path = RESULTS) -> dict[str, Attesting]:
 
 
 def _attesting(item: Mapping[str, Value]) -> Attesting:
-    live, keys = _count(item["live"], KEYS_MAX), _count(item["keys"], KEYS_MAX)
-    return Attesting(_count(item["epoch"]), live, keys)
+    live, keys = count(item["live"], KEYS_MAX), count(item["keys"], KEYS_MAX)
+    return Attesting(count(item["epoch"]), live, keys)

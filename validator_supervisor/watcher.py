@@ -8,10 +8,12 @@ from functools import partial
 from pathlib import Path
 from threading import Lock
 
-from validator_supervisor import durable, journal, networks, watch
+from validator_supervisor import durable, journal, networks, slashed, watch
 from validator_supervisor.applied import Applied
 from validator_supervisor.beacon import NOT_OFFERED, Beacon
 from validator_supervisor.document import read_json
+from validator_supervisor.duties import Duties
+from validator_supervisor.epochs import Epochs, Heard, Nodes, Planned
 from validator_supervisor.errors import SupervisorError
 from validator_supervisor.networks import NETWORKS, Chain
 from validator_supervisor.nodes import ANY
@@ -24,7 +26,7 @@ PUBLIC_KEY = r"0x[0-9a-f]{96}"
 # with it: one wake-up and one file of results instead of several.
 TOGETHER_SECONDS, GATHER_SECONDS = 1.0, 0.2
 
-Seen = Reading | Attesting | None
+Seen = Reading | Heard | Planned | Attesting | None
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,10 @@ class Watcher:
         self._next: dict[str, float] = {}
         # By validator: the node that was asked last.
         self._asked: dict[str, str] = {}
-        # A URL holds a colon, a validator's name does not.
+        self._epochs = Epochs(applied, Nodes(self._beacons, self._chains, self._indices_of))
+        # A URL holds a colon, a validator's name does not, and only questions of epochs a space.
         self._pending: dict[str, Future[Seen]] = {}
-        # What was last logged of something that goes on being so.
-        self._logged: dict[str, str] = {}
+        self._once = journal.Once()
 
     def look(self, pool: Executor) -> None:
         """Begin to look at everything whose time has come; ``settle`` has the results.
@@ -83,6 +85,7 @@ class Watcher:
         now = time.monotonic()
         for key in [key for key, future in self._pending.items() if future.done()]:
             self._take_in(key, self._pending.pop(key).result(), now)
+        self._epochs.slashings.settle()
 
     def _idle(self) -> Iterator[tuple[float, str, Callable[[], Seen]]]:
         """Yield what is not being looked at, but could be, and when it is due."""
@@ -90,19 +93,26 @@ class Watcher:
             if target.url not in self._pending:
                 yield self._next.get(target.url, 0.0), target.url, partial(self._observe, target)
         for validator in self.applied.config.ethereum:
-            name = validator.name
-            if name in self._pending:
-                continue
             healthy = self._healthy(validator)
-            if healthy:
-                # Another node than before may know more: it is asked at once.
-                again = self._asked.get(name) == healthy[0]
-                due = self._next.get(name, 0.0) if again else 0.0
-                yield due, name, partial(self._look_at_validator, validator, healthy[0])
+            for due, key, look in self._questions(validator, healthy) if healthy else ():
+                if key not in self._pending:
+                    yield due, key, look
+
+    def _questions(
+        self, validator: Ethereum, healthy: list[str]
+    ) -> Iterator[tuple[float, str, Callable[[], Seen]]]:
+        # Another node than before may know more: it is asked at once.
+        again = self._asked.get(validator.name) == healthy[0]
+        due = self._next.get(validator.name, 0.0) if again else 0.0
+        yield due, validator.name, partial(self._look_at_validator, validator, healthy[0])
+        yield from self._epochs.questions(validator, healthy)
 
     def _take_in(self, key: str, seen: Seen, now: float) -> None:
         if isinstance(seen, Reading):
             self._note(key, seen, now)
+            return
+        if isinstance(seen, Heard | Planned):
+            self._epochs.take_in(key, seen, now, list(self._pending))
             return
         pause = watch.liveness_seconds(self._chains[self._asked[key]])
         self._next[key] = now + pause
@@ -111,6 +121,21 @@ class Watcher:
         else:
             self.attesting.pop(key, None)
         self._forget_attesting()
+
+    @property
+    def duties(self) -> dict[str, Duties]:
+        """Return the duties of each running validator of which they are known."""
+        return self._epochs.duties
+
+    @property
+    def slashed(self) -> dict[str, list[str]]:
+        """Return the keys that are slashed, of each validator that has such."""
+        return self._epochs.slashings.slashed
+
+    @property
+    def halting(self) -> bool:
+        """Whether a halt was asked for that has not come yet."""
+        return self._epochs.slashings.halting
 
     @property
     def complete(self) -> bool:
@@ -123,6 +148,11 @@ class Watcher:
         parts = [f"{healthy} of {len(self.readings)} beacon nodes healthy"]
         for name, value in sorted(self.attesting.items()):
             parts.append(f"{name}: {value.live} of {value.keys} keys live in epoch {value.epoch}")
+        duties = self.duties
+        through = sorted({left.epoch for left in duties.values()})
+        parts += [f"duties known through epoch {epoch}" for epoch in through]
+        parts += [f"{name}: {left}" for name, left in sorted(duties.items()) if str(left)]
+        parts += [f"{name}: {slashed.names(keys)}" for name, keys in sorted(self.slashed.items())]
         parts += [f"{r.url}: {r.problem}" for r in self.readings.values() if not r.healthy]
         return "; ".join(parts)
 
@@ -171,11 +201,6 @@ class Watcher:
             self._pin(target.network)
         return rare
 
-    def _log_once(self, subject: str, message: str) -> None:
-        if self._logged.get(subject) != message:
-            self._logged[subject] = message
-            journal.log(journal.WARNING, f"{subject}: {message}")
-
     def _pin(self, network: str) -> None:
         """Write down what a network is, for good, when its nodes agree about it."""
         with self._pinning:
@@ -189,7 +214,7 @@ class Watcher:
                 try:
                     durable.write(networks.PINS, networks.dump_pins(pins), 0o644)
                 except OSError as failure:
-                    self._log_once("pins", f"{networks.PINS}: {failure.strerror}")
+                    self._once.log("pins", f"{networks.PINS}: {failure.strerror}")
                     return
                 self._pins = pins
                 journal.log(journal.NOTICE, f"{network} is pinned: {chain.genesis_validators_root}")
@@ -198,6 +223,7 @@ class Watcher:
         """Ask a node which keys were seen to sign in this and the last epoch."""
         self._asked[validator.name] = url
         known = self._running(validator)
+        self._epochs.run(validator.name, known)
         if not known:
             return None
         beacon, chain = self._beacons[url], self._chains[url]
@@ -213,9 +239,9 @@ class Watcher:
                     before = Attesting(asked, live, len(known))
                     break
         except SupervisorError as failure:
-            self._log_once(f"liveness of {validator.name}", failure.message)
+            self._once.log(f"liveness of {validator.name}", failure.message)
         else:
-            self._logged.pop(f"liveness of {validator.name}", None)
+            self._once.forget(f"liveness of {validator.name}")
         return replace(before, keys=len(known))
 
     def _healthy(self, validator: Ethereum) -> list[str]:
@@ -235,7 +261,8 @@ class Watcher:
         """Return the public keys of a validator that runs; its file is not trusted."""
         try:
             stored = read_json(RUNTIME / validator.name / "run.json").mapping()["public_keys"]
-            return tuple(key.string(PUBLIC_KEY, "a public key") for key in stored.items())
+            keys = [key.string(PUBLIC_KEY, "a public key") for key in stored.items()]
+            return tuple(dict.fromkeys(keys))
         except (KeyError, SupervisorError):
             return ()
 

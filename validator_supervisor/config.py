@@ -5,7 +5,7 @@ from pathlib import Path
 
 from validator_supervisor import eip55, schema
 from validator_supervisor.document import SIZE_MAX, Value, parse, read_bytes
-from validator_supervisor.kinds import DURATION
+from validator_supervisor.kinds import DURATION, KEY_SERVER
 from validator_supervisor.nodes import NODES, Node, plain
 from validator_supervisor.schema import Schema, boolean, integer, record, sequence, setting
 from validator_supervisor.validators import (
@@ -50,6 +50,12 @@ class Config:
     )
     validators: dict[str, Validator] = setting(VALIDATORS, "what runs here", {})
     backup: Backup = setting(record(Backup), "backups", Backup())
+    # keys.openpgp.org has many keys without their names, which gpgv refuses.
+    key_server: str = setting(
+        KEY_SERVER,
+        "where keys are that sign releases; which ones, their fingerprints say",
+        "https://keyserver.ubuntu.com/pks/lookup?op=get&options=mr&search=0x{fingerprint}",
+    )
 
     @property
     def ethereum(self) -> list[Ethereum]:

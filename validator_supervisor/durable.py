@@ -61,6 +61,22 @@ def _link(temporary: Path, path: Path) -> None:
             temporary.rename(path)
 
 
+def link(path: Path, target: str) -> None:
+    """Make ``path`` a symbolic link, in place of the one that is there: never none, never half.
+
+    Raises OSError; then it is as it was, or, where the directory alone could not be synced, new.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    try:
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
 def write_at(directory: int, name: str, data: bytes, mode: int, owner: int = -1) -> None:
     """Do as ``write`` does in an open directory that is somebody else's: no link is followed.
 

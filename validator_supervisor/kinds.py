@@ -45,6 +45,15 @@ PORT = integer(1, 65535, "a port")
 USER = text(USER_PATTERN, "a Unix user")
 ABSOLUTE = text(PATH_PATTERN, "an absolute path of letters, digits and . _ + @ -").then(_normal)
 ADDRESS = text(ADDRESS_PATTERN, "HOST:PORT")
+# With names in braces that the version and the machine fill in (projects.py).
+DOWNLOAD = text(
+    r"https://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:[0-9]+)?/([^\s?#{}]|[{](version|number|build|arch)[}])+",
+    "a URL, https://, with {version} and {arch}",
+)
+KEY_SERVER = text(
+    r"https://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:[0-9]+)?/[^\s#{}]*[{]fingerprint[}][^\s#{}]*",
+    "a URL, https://, with {fingerprint}",
+)
 URL = text(r"https?://[^\s/?#@]+(/[^\s?#]*)?", "a URL, http:// or https://")
 DURATION = text(r"[1-9][0-9]{0,5}(s|min|m|h|d)", "a duration such as 20s, 5min, 1h or 2d").then(
     _seconds

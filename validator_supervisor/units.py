@@ -30,3 +30,8 @@ def backup_unit(name: str, kind: str = "service") -> str:
     ``kind`` is service, or timer or path for what starts it.
     """
     return f"validator-backup@{name}.{kind}"
+
+
+def release_unit(name: str) -> str:
+    """Return the name of the unit that has the validator's program downloaded."""
+    return f"validator-release@{name}.service"

@@ -163,7 +163,7 @@ def check(
 
 
 def moved(theirs: Mark | None, name: str) -> None:
-    """Refuse to add keys to a validator that another host runs. Raises SupervisorError."""
+    """Refuse to change the keys of a validator that another host runs. Raises SupervisorError."""
     if theirs:
         where = ", ".join(theirs.where)
         message = f"host {theirs.host} runs {name}: {theirs.name} on {where}"
@@ -219,7 +219,7 @@ def add(
     Raises SupervisorError, and OSError where a disk is full: then nothing has changed.
     """
     newest = latest(store, identity, found)
-    known = [one.protection for one in _every(store, identity, found) if one.protection]
+    known = [one.protection for one in every(store, identity, found) if one.protection]
     removed = newest.manifest.removed_keys if newest else {}
     sequence = backup.next_sequence(store, now, found.sequence)
     raw = contents.seal(
@@ -244,10 +244,11 @@ def add(
 
 def latest(store: Store, identity: age.X25519Identity, found: Found) -> Contents | None:
     """Return the newest archive of this host and of every node that was reached."""
-    every = _every(store, identity, found)
-    return max(every, key=lambda one: one.manifest.sequence, default=None)
+    there = every(store, identity, found)
+    return max(there, key=lambda one: one.manifest.sequence, default=None)
 
 
-def _every(store: Store, identity: age.X25519Identity, found: Found) -> list[Contents]:
+def every(store: Store, identity: age.X25519Identity, found: Found) -> list[Contents]:
+    """Return what is in all archives that open, of this host and of every node that was reached."""
     local = [one for _, one in backup.archives(store, identity)]
     return [*local, *(one.contents for one in found.archives)]

@@ -65,6 +65,26 @@ def run(
     return done
 
 
+def attended(argv: Sequence[str]) -> "subprocess.CompletedProcess[bytes]":
+    """Run ``argv`` to its end, however long that takes, with our standard error.
+
+    Its standard input is a pipe that has nothing, and ends when we do. Raises SupervisorError
+    ``ProcessFailed`` when it cannot be started.
+    """
+    import subprocess
+
+    reading, writing = os.pipe()
+    try:
+        return subprocess.run(
+            argv, stdin=reading, stdout=subprocess.PIPE, env=environment(), check=False
+        )
+    except OSError as failure:
+        raise SupervisorError("ProcessFailed", f"{argv[0]}: {failure.strerror}") from None
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
 def bounded(
     argv: Sequence[str], *, seconds: float, directory: Path, size: int
 ) -> "subprocess.CompletedProcess[bytes]":

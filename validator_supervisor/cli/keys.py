@@ -23,6 +23,16 @@ def add(commands: Any, name: Callable[[str], str], descriptor: Callable[[str], i
     )
     imported.add_argument("--json", action="store_true", help="print JSON")
     imported.set_defaults(run=_import_keystore)
+    removed = commands.add_parser("remove-key", help="take keys from a validator for good")
+    removed.add_argument("name", metavar="NAME", type=name)
+    removed.add_argument("public_key", metavar="PUBKEY", nargs="+", help="0x and 96 digits")
+    removed.add_argument(
+        "--out", metavar="FILE", required=True, help="where what they have signed is written"
+    )
+    removed.add_argument("--confirm", metavar="NAME", help="its name again, instead of typing it")
+    removed.add_argument("--no-watch", action="store_true", help="do not watch the chain")
+    removed.add_argument("--json", action="store_true", help="print JSON")
+    removed.set_defaults(run=_remove_key)
     over = commands.add_parser("take-over", help="run here what another host has run")
     over.add_argument("name", metavar="NAME", type=name)
     add_orders(over)
@@ -57,6 +67,14 @@ def _import_keystore(given: argparse.Namespace) -> int:
         returned=given.returned,
         as_json=given.json,
     )
+
+
+def _remove_key(given: argparse.Namespace) -> int:
+    from validator_supervisor.cli import remove_key
+    from validator_supervisor.cli.client import Client
+
+    options = remove_key.Given(given.out, given.confirm, given.no_watch, given.json)
+    return remove_key.remove_key(Client(), given.name, given.public_key, options)
 
 
 def _take_over(given: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from validator_supervisor import host, orders, run
+from validator_supervisor import host, orders
 from validator_supervisor.applied import Applied
 from validator_supervisor.bus import names
 from validator_supervisor.cli import confirm, import_keystore, job, switch
@@ -133,13 +133,4 @@ def _confirm(name: str, typed: str | None) -> None:
 
 
 def _job(applied: Applied, words: Sequence[str], stdin: bytes = b"") -> bytes:
-    """Run the job, which says itself what is wrong, and return what it prints."""
-    own = job.of_validator(applied.config.validators[words[1]])
-    argv = job.command(applied, "orders", words, own)
-    done = run.run(argv, seconds=SECONDS, stdin=stdin, check=False)
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().removeprefix("validator-supervisor: ")
-        lines = said.splitlines() or [f"the job ended with {done.returncode}"]
-        hint = lines[1].strip(" →") if len(lines) > 1 else ""
-        raise SupervisorError("JobFailed", lines[0], hint, exit_status=done.returncode)
-    return done.stdout
+    return job.answer(applied, "orders", words, SECONDS, stdin)

@@ -9,8 +9,8 @@ from typing import Protocol
 from validator_supervisor import config, durable, hands, journal, overrides, run
 from validator_supervisor.applied import FILE, PREVIOUS, Applied, assign_ports
 from validator_supervisor.errors import ConfigError, SupervisorError
-from validator_supervisor.units import state_unit, tunnel_unit, validator_unit
-from validator_supervisor.validators import Ethereum
+from validator_supervisor.units import release_unit, state_unit, tunnel_unit, validator_unit
+from validator_supervisor.validators import Ethereum, Release, Validator
 
 WATCH = "validator-watch.service"
 # A validator, what it has signed, and its final backup; TimeoutStartSec= leaves time for the rest.
@@ -135,13 +135,13 @@ def _wait_for_end(systemd: Systemd, units: Iterable[str]) -> None:
 
 def plan(before: Applied, after: Applied) -> Plan:
     """Compare two configurations: what is in both unchanged is not in the plan."""
-    old, new = _definitions(before), _definitions(after)
-    # They start and stop with their validators.
-    states = {state_unit(name) for name in after.config.validators}
+    old, new = _definitions(before, after), _definitions(after, before)
+    # They start with their validators. What is downloaded should be there before.
+    pulled = {state_unit(name) for name in after.config.validators}
     was, now = _enabled(before, old), _enabled(after, new)
     # One that is disabled may run all the same, if somebody has started it by hand.
     stop = tuple(unit for unit in old if unit not in new or (unit in was and unit not in now))
-    start = tuple(unit for unit in new if unit in now and unit not in was and unit not in states)
+    start = tuple(unit for unit in new if unit in now and unit not in was and unit not in pulled)
     changed = (unit for unit in new if unit in old and old[unit] != new[unit])
     return Plan(stop, start, tuple(unit for unit in changed if unit not in stop + start))
 
@@ -154,26 +154,45 @@ def merged(*plans: Plan) -> Plan:
     return Plan(tuple(sorted(stop)), tuple(sorted(start)), tuple(sorted(restart - start - stop)))
 
 
-def _definitions(applied: Applied) -> dict[str, object]:
+def _definitions(applied: Applied, other: Applied) -> dict[str, object]:
     there = applied.config
-    beacons = [(v.name, set(applied.beacons(v).items())) for v in there.ethereum]
+    watched = [(v.name, v.network, v.on_slashed, set(applied.beacons(v).items()))
+               for v in there.ethereum]  # fmt: skip
     backups = [(node, node.backups) for node in there.nodes.values() if node.backups]
-    found: dict[str, object] = {WATCH: (there.nodes, beacons)}
+    found: dict[str, object] = {WATCH: (there.nodes, watched)}
     for node in there.nodes.values():
         if node.host:
             ports = [applied.beacon_url(node, network) for network in node.beacon]
             found[tunnel_unit(node.name)] = (node, ports)
     for validator in there.validators.values():
-        found[validator_unit(validator.name)] = (validator, applied.beacons(validator))
+        mine = _started(validator, other.config.validators.get(validator.name))
+        found[validator_unit(validator.name)] = (mine, applied.beacons(validator))
         if isinstance(validator, Ethereum):
             # What its keys were unpacked for, and where its backups go.
             found[state_unit(validator.name)] = (validator.user, validator.network, backups)
+            if validator.release.version:
+                found[release_unit(validator.name)] = (validator.release, there.key_server)
     return found
+
+
+def _started(validator: Validator, other: Validator | None) -> Validator:
+    """Return what of a validator its process has to be started again for; ``other`` is the same.
+
+    What the watch alone reads is no reason. A release that is downloaded is so while the one before
+    runs, and takes effect at the next start.
+    """
+    if not isinstance(validator, Ethereum):
+        return validator
+    both = [one.release for one in (validator, other) if isinstance(one, Ethereum)]
+    downloaded = any(release.version for release in both)
+    release = Release(client="") if downloaded else validator.release
+    return replace(validator, on_slashed="", release=release)
 
 
 def _enabled(applied: Applied, units: Iterable[str]) -> set[str]:
     validators = applied.config.validators.values()
-    return set(units) - {validator_unit(v.name) for v in validators if not v.enabled}
+    off = [v.name for v in validators if not v.enabled]
+    return set(units) - {unit(name) for name in off for unit in (validator_unit, release_unit)}
 
 
 def users(applied: Applied) -> str:

@@ -13,7 +13,7 @@ from validator_supervisor.config import Config
 from validator_supervisor.document import Value, load
 from validator_supervisor.kinds import NAME
 from validator_supervisor.schema import boolean, integer, record, setting, table
-from validator_supervisor.validators import Ethereum
+from validator_supervisor.validators import RELEASE, Ethereum, Release
 
 FILE = Path("/var/lib/validator-supervisor/overrides.yaml")
 
@@ -24,6 +24,7 @@ class Override:
 
     enabled: bool | None = setting(boolean(), "instead of the configuration's", None)
     prefer: str = setting(NAME, "the node to use first", "")
+    release: Release | None = setting(RELEASE, "instead of the configuration's", None)
 
     def names(self) -> list[str]:
         """Return the keys that are overridden."""
@@ -53,8 +54,15 @@ def current(path: Path = FILE) -> Overrides:
 
 def plain(overrides: Overrides) -> dict[str, object]:
     """Return the overrides as JSON has them."""
-    values = {n: {k: asdict(o)[k] for k in o.names()} for n, o in overrides.items() if o.names()}
+    values = {
+        n: {k: _plain(asdict(o)[k]) for k in o.names()} for n, o in overrides.items() if o.names()
+    }
     return {"version": 1, "validators": values}
+
+
+def _plain(value: object) -> object:
+    """Return a value without what is not said in it."""
+    return {k: v for k, v in value.items() if v} if isinstance(value, dict) else value
 
 
 def text(overrides: Overrides) -> bytes:
@@ -72,9 +80,13 @@ def meaningful(config: Config, overrides: Overrides) -> Overrides:
         validator = config.validators.get(name)
         if validator:
             same = override.enabled == validator.enabled
-            known = isinstance(validator, Ethereum) and override.prefer in validator.nodes
+            ethereum = validator if isinstance(validator, Ethereum) else None
+            known = ethereum is not None and override.prefer in ethereum.nodes
+            another = ethereum is not None and override.release != ethereum.release
             mine = Override(
-                enabled=None if same else override.enabled, prefer=override.prefer if known else ""
+                enabled=None if same else override.enabled,
+                prefer=override.prefer if known else "",
+                release=override.release if another else None,
             )
             kept |= {name: mine} if mine.names() else {}
     return kept
@@ -89,6 +101,8 @@ def effective(config: Config, overrides: Overrides) -> Config:
         if override.enabled is not None:
             validators[name] = replace(validators[name], enabled=override.enabled)
         validator = validators[name]
+        if isinstance(validator, Ethereum) and override.release:
+            validator = validators[name] = replace(validator, release=override.release)
         if isinstance(validator, Ethereum) and override.prefer in validator.nodes:
             others = tuple(node for node in validator.nodes if node != override.prefer)
             validators[name] = replace(validator, nodes=(override.prefer, *others))

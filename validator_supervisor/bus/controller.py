@@ -2,23 +2,40 @@
 
 import contextlib
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
 
 from jeepney.fds import FileDescriptor
 
-from validator_supervisor import copies, durable, halt, identity, journal, overrides, watch
+from validator_supervisor import (
+    copies,
+    durable,
+    duties,
+    halt,
+    identity,
+    journal,
+    overrides,
+    releases,
+    watch,
+)
 from validator_supervisor.applied import Applied
 from validator_supervisor.bus import model, names
 from validator_supervisor.bus.manager import Systemd
 from validator_supervisor.bus.model import APPLY, IDENTITY, OVERRIDE, Objects, UnitState, World
 from validator_supervisor.bus.offer import Offer
-from validator_supervisor.errors import SupervisorError
+from validator_supervisor.document import from_plain
+from validator_supervisor.errors import ConfigError, SupervisorError
 from validator_supervisor.nodes import Node
 from validator_supervisor.overrides import Override, Overrides
-from validator_supervisor.units import backup_unit, state_unit, tunnel_unit, validator_unit
-from validator_supervisor.validators import Ethereum, Validator
+from validator_supervisor.units import (
+    backup_unit,
+    release_unit,
+    state_unit,
+    tunnel_unit,
+    validator_unit,
+)
+from validator_supervisor.validators import RELEASE, Ethereum, Release, Validator
 
 WATCH = "validator-watch.service"
 # What it has found is in the files of the validators.
@@ -102,6 +119,7 @@ class Controller:
                 units=self._units,
                 readings=watch.readings(),
                 attesting=watch.attesting(),
+                duties=duties.read(),
                 runs={
                     name: model.read_run(RUNTIME / name / "run.json")
                     for name in self._applied.config.validators
@@ -110,6 +128,11 @@ class Controller:
                     name: halt.reason(name, halt.HALTED) for name in self._applied.config.validators
                 },
                 copies={v.name: copies.read(v.name) for v in self._applied.config.ethereum},
+                releases={
+                    v.name: str(releases.current(v.name) or "")
+                    for v in self._applied.config.ethereum
+                    if v.release.version
+                },
             )
         )
 
@@ -177,6 +200,10 @@ class Controller:
             configured = self._applied.configured.validators[validator.name].enabled
             enabled = bool(arguments[0])
             self._override(validator, enabled=None if enabled == configured else enabled)
+        elif method == "SetRelease":
+            client, version, sha256 = map(str, arguments)
+            wanted = self._release(validator.name, client, version, sha256)
+            self._override(validator, release=wanted)
         else:
             node, known = str(arguments[0]), self._applied.beacons(validator)
             if node and node not in known:
@@ -188,6 +215,23 @@ class Controller:
                 )
             self._override(validator, prefer=node)
         return ()
+
+    def _release(self, name: str, client: str, version: str, sha256: str) -> Release | None:
+        """Return the release to use instead of the configuration's; None: that one."""
+        configured = self._applied.configured.validators[name]
+        if not isinstance(configured, Ethereum):
+            message = f"{name} is of kind {configured.kind}, which has no releases"
+            raise SupervisorError("NoReleases", message)
+        if not (client or version or sha256):
+            return None
+        # Where it is, and who has signed it, is no matter of the bus.
+        kept = asdict(configured.release) if configured.release.client == client else {}
+        kept = {key: kept[key] for key in ("url", "signature", "signed_by") if kept.get(key)}
+        given = {"client": client, "version": version, "sha256": sha256, **kept}
+        try:
+            return RELEASE.read(from_plain(given, "release"))
+        except ConfigError as failure:
+            raise SupervisorError("InvalidRelease", failure.message, failure.hint) from None
 
     def _backup(self, validator: Validator) -> str:
         if not isinstance(validator, Ethereum):
@@ -245,6 +289,7 @@ class Controller:
         units += [validator_unit(name) for name in self._applied.config.validators]
         for validator in self._applied.config.ethereum:
             units += [state_unit(validator.name), backup_unit(validator.name)]
+            units += [release_unit(validator.name)] if validator.release.version else []
         units += [APPLY, OVERRIDE, IDENTITY, DRILL]
         for unit in [*units, WATCH]:
             self._systemd.watch(unit)

@@ -10,11 +10,18 @@ from validator_supervisor.bus import names
 from validator_supervisor.bus.interface import MANAGER, NODE, VALIDATOR
 from validator_supervisor.copies import Copies, Restore, Upload
 from validator_supervisor.document import read_json
+from validator_supervisor.duties import Duties
 from validator_supervisor.errors import SupervisorError
 from validator_supervisor.nodes import Node
 from validator_supervisor.overrides import Override
 from validator_supervisor.tunnel import HOST_KEY_CHANGED
-from validator_supervisor.units import backup_unit, state_unit, tunnel_unit, validator_unit
+from validator_supervisor.units import (
+    backup_unit,
+    release_unit,
+    state_unit,
+    tunnel_unit,
+    validator_unit,
+)
 from validator_supervisor.validators import Ethereum, Validator
 from validator_supervisor.watch import Attesting, Reading
 
@@ -58,12 +65,15 @@ class World:
     readings: Mapping[str, Reading] = field(default_factory=dict)
     attesting: Mapping[str, Attesting] = field(default_factory=dict)
     runs: Mapping[str, Run] = field(default_factory=dict)
+    duties: Mapping[str, Duties] = field(default_factory=dict)
     # The identity is in memory; its unit may be stopping.
     unlocked: bool = False
     copies: Mapping[str, Copies] = field(default_factory=dict)
     # A passphrase waits to be tried, or why it was not.
     offered: bool = False
     offer_problem: str = ""
+    # The downloaded release that the next start runs, by validator.
+    releases: Mapping[str, str] = field(default_factory=dict)
     # Why validators are halted; "" or none: they are not.
     halts: Mapping[str, str] = field(default_factory=dict)
     # Why ``applied`` is not what validator-apply.service has written.
@@ -195,10 +205,25 @@ def _start_problem(world: World, validator: Validator) -> str:
     return "" if world.unlocked else "the identity is locked"
 
 
+def _release(world: World, validator: Ethereum | None) -> Values:
+    """Return what the next start runs, what is to be there, and how far that has come."""
+    if not validator or not validator.release.version:
+        client = validator.release.client if validator else ""
+        return {"Release": client, "WantedRelease": "", "ReleaseState": "none", "ReleaseStatus": ""}
+    unit = world.unit(release_unit(validator.name))
+    return {
+        "Release": world.releases.get(validator.name, ""),
+        "WantedRelease": f"{validator.release.client} {validator.release.version}",
+        "ReleaseState": unit.active,
+        "ReleaseStatus": unit.status,
+    }
+
+
 def _validator(world: World, validator: Validator) -> Values:
     unit = world.unit(validator_unit(validator.name))
     run = world.runs.get(validator.name, Run())
     seen = world.attesting.get(validator.name, Attesting())
+    duties = world.duties.get(validator.name, Duties())
     override = world.applied.overrides.get(validator.name, Override())
     ethereum = validator if isinstance(validator, Ethereum) else None
     backup = world.unit(backup_unit(validator.name))
@@ -218,12 +243,15 @@ def _validator(world: World, validator: Validator) -> Values:
         "ConnectedNode": run.node if unit.active == "active" else "",
         "PreferredNode": override.prefer,
         "Overridden": override.names(),
-        "Release": ethereum.release.client if ethereum else "",
+        **_release(world, ethereum),
         "PublicKeys": list(run.public_keys),
         "Restarts": unit.restarts,
         "LastExitStatus": unit.exit_status,
         "AttestedEpoch": seen.epoch,
         "AttestingKeys": seen.live,
+        "NextProposalUSec": duties.next_proposal_usec,
+        "SyncCommitteeUntilUSec": duties.sync_until_usec,
+        "DutiesKnownUntilUSec": duties.known_until_usec,
         "BackupState": backup.active if ethereum else "none",
         "BackupEndedUSec": backup.since_usec if backup.active == "failed" else copies.ended,
         "BackupProblem": backup.status if backup.active == "failed" else "",

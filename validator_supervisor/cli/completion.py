@@ -8,12 +8,13 @@ from argcomplete.completers import FilesCompleter  # type: ignore[import-untyped
 
 from validator_supervisor.applied import Applied
 from validator_supervisor.errors import SupervisorError
+from validator_supervisor.validators import CLIENTS
 
 # syslog(3), as journalctl(1) takes them.
 PRIORITIES = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
 
 # Arguments that are files.
-FILES = ("file", "slashing_protection", "identity", "kit", "origin", "to")
+FILES = ("file", "slashing_protection", "identity", "kit", "origin", "to", "out")
 
 
 def complete(parser: argparse.ArgumentParser) -> None:
@@ -67,4 +68,5 @@ def values(applied: Applied, validator: str) -> dict[str, list[str]]:
         "node": tunnels,
         "source": [node.name for node in nodes.values() if node.backups],
         "priority": list(PRIORITIES),
+        "client": list(CLIENTS),
     }

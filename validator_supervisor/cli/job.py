@@ -64,6 +64,11 @@ def command(
     lines = [*SANDBOX, f"User={USER}", "ReadWritePaths=-/var/lib/validator-state"]
     lines += [f"ReadWritePaths={path}" for path in writable(applied)]
     lines += [f"Environment={host.BOOT}={host.boot_id()}", *credentials(applied), *extra]
+    return transient(helper, words, lines)
+
+
+def transient(helper: str, words: Sequence[str], lines: Sequence[str]) -> list[str]:
+    """Return the arguments of systemd-run(1) for a helper; ``lines`` are all of [Service]."""
     argv = ["/usr/bin/systemd-run", "--quiet", "--collect", "--pipe", "--wait"]
     for line in lines:
         argv += ["-p", line]
@@ -77,6 +82,24 @@ def of_validator(validator: Validator) -> list[str]:
         f"StateDirectory=validator-state/{validator.name}",
         "StateDirectoryMode=0711",
     ]
+
+
+def answer(
+    applied: Applied, helper: str, words: Sequence[str], seconds: float, stdin: bytes = b""
+) -> bytes:
+    """Run the job of one validator, ``VERB NAME ...``, and return what it prints.
+
+    Raises SupervisorError ``JobFailed`` with what the job itself says is wrong.
+    """
+    argv = command(applied, helper, words, of_validator(applied.config.validators[words[1]]))
+    done = run.run(argv, seconds=seconds, stdin=stdin, check=False)
+    if done.returncode:
+        # Before it there may be what it has logged.
+        said = done.stderr.decode(errors="replace").strip().rpartition("validator-supervisor: ")[2]
+        lines = said.splitlines() or [f"the job ended with {done.returncode}"]
+        hint = lines[1].strip(" →") if len(lines) > 1 else ""
+        raise SupervisorError("JobFailed", lines[0], hint, exit_status=done.returncode)
+    return done.stdout
 
 
 def become(

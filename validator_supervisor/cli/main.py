@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from validator_supervisor import __version__
-from validator_supervisor.cli import failure, keys
+from validator_supervisor.cli import failure, keys, programs
 from validator_supervisor.errors import REFUSED, SupervisorError
 
 # Of a shell's command that Ctrl-C has ended: 128 and SIGINT.
@@ -115,6 +115,8 @@ def make_parser() -> Parser:
         if switch == "start":
             keys.add_orders(command)
             keys.add_explain(command)
+        if switch in ("stop", "restart"):
+            programs.add_when_safe(command)
         command.set_defaults(run=_switch, switch=switch)
     connect = commands.add_parser("connect", help="have a validator try one node before the others")
     connect.add_argument("name", metavar="NAME", type=_name)
@@ -122,6 +124,7 @@ def make_parser() -> Parser:
     node.add_argument("preferred", metavar="NODE", nargs="?", type=_name, help="the node")
     node.add_argument("--clear", action="store_true", help="as the configuration orders them")
     connect.set_defaults(run=_connect)
+    programs.add(commands, _name, _number)
     keys.add(commands, _name, _descriptor)
     _add_logs(commands.add_parser("logs", help="show what validators and tunnels have said"))
     authorize = commands.add_parser("authorize", help="print the command that lets us into a node")
@@ -239,8 +242,12 @@ def _name(text: str) -> str:
 
 
 def _descriptor(text: str) -> int:
+    return _number(text, "not the number of a descriptor")
+
+
+def _number(text: str, wrong: str = "not a number below 10000") -> int:
     if not text.isdecimal() or not text.isascii() or len(text) > 4:
-        raise argparse.ArgumentTypeError("not the number of a descriptor")
+        raise argparse.ArgumentTypeError(wrong)
     return int(text)
 
 
@@ -270,7 +277,8 @@ def _switch(given: argparse.Namespace) -> int:
     if given.switch == "start" and (given.explain or given.no_watch or given.now is not None):
         return keys.start(given)
     client, do = Client(), switch.SWITCHES[given.switch]
-    return switch.each(given.name, lambda name: do(client, name))
+    wait = programs.waiting(client, given)
+    return switch.each(given.name, lambda name: wait(name) or do(client, name))
 
 
 def _connect(given: argparse.Namespace) -> int:

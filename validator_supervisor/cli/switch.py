@@ -1,7 +1,7 @@
 """What changes validators: start, stop, restart, enable, disable, connect."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from validator_supervisor import nearest
 from validator_supervisor.bus import names
@@ -53,14 +53,14 @@ def restart(client: Client, name: str) -> str:
 def enable(client: Client, name: str) -> str:
     """Start a validator, now and at each boot."""
     call(client, name, "SetEnabled", "b", True)
-    _wait_until(client, name, "Enabled", True)
+    wait_until(client, name, "Enabled", True)
     return f"{name} is enabled"
 
 
 def disable(client: Client, name: str) -> str:
     """Stop a validator for good."""
     call(client, name, "SetEnabled", "b", False)
-    _wait_until(client, name, "Enabled", False)
+    wait_until(client, name, "Enabled", False)
     return f"{name} is disabled"
 
 
@@ -76,17 +76,21 @@ def prefer(client: Client, name: str, node: str) -> str:
             raise
         hint = nearest.hint(node, _names(client, names.NODE))
         raise SupervisorError("UnknownNode", refusal.message, hint) from None
-    _wait_until(client, name, "PreferredNode", node)
+    wait_until(client, name, "PreferredNode", node)
     return f"{name}: {node} is preferred" if node else f"{name}: no node is preferred"
 
 
-def _wait_until(client: Client, name: str, key: str, wanted: object) -> None:
+def wait_until(client: Client, name: str, key: str, wanted: object) -> None:
     """Wait until a change is in effect, so that it also survives a power cut that comes now."""
+    wait_for(client, name, lambda seen: seen.get(key) == wanted)
+
+
+def wait_for(client: Client, name: str, there: Callable[[Mapping[str, object]], bool]) -> None:
+    """Wait until a validator's properties are so. Raises SupervisorError ``NotApplied``."""
     end = time.monotonic() + SECONDS
     while True:
         objects = client.objects()
-        seen = objects.get(names.validator_path(name), {}).get(names.VALIDATOR, {}).get(key)
-        if seen == wanted:
+        if there(objects.get(names.validator_path(name), {}).get(names.VALIDATOR, {})):
             return
         if time.monotonic() > end:
             problem = objects[names.ROOT][names.MANAGER].get("ApplyProblem")

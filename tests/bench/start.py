@@ -54,13 +54,14 @@ def _generator(scene: Scene, name: str, size: str) -> Row:
 def helpers(scene: Scene) -> list[Row]:
     """Measure how long our helpers take until the program they are for can begin."""
     state = "/var/lib/validator/true"
+    places = [f"{kind}_DIRECTORY={state}" for kind in ("STATE", "RUNTIME")]
     with scene.configured(validators={**scene.validators, "true": COMMAND}):
         scene.host.run("mkdir", "-p", state)
         found = scene.timed(REPEATS, {
             "version": ["validator-supervisor", "--version"],
             "python": PYTHON,
-            "helper": ["env", f"STATE_DIRECTORY={state}", HELPER, "true"],
-            "true": ["env", f"STATE_DIRECTORY={state}", "/usr/bin/true"],
+            "helper": ["env", *places, HELPER, "true"],
+            "true": ["env", *places, "/usr/bin/true"],
         })  # fmt: skip
     samples = {name: Sample.median(times, 1e3) for name, times in found.items()}
     goal = AtMostOver(100)

@@ -49,6 +49,30 @@ def test_commands_arrive(cli: Served, words: str, did: list[object]) -> None:
     assert cli.did == did
 
 
+@pytest.mark.parametrize("words", ["stop main", "restart main"])
+def test_a_stop_waits_for_its_moment(
+    cli: Served, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    validator = cli.objects[MAIN]["org.validatorsupervisor1.Validator"]
+    validator["ActiveState"] = "active"
+    validator["SyncCommitteeUntilUSec"] = 4_000_000_000_000_000
+    assert main.main([*words.split(), "--when-safe", "--within", "5min"]) == 75
+    assert "it is in a sync committee until 2096-" in capsys.readouterr().err
+    assert cli.did == []
+    validator["SyncCommitteeUntilUSec"] = 0
+    validator["DutiesKnownUntilUSec"] = 4_000_000_000_000_000
+    assert main.main([*words.split(), "--when-safe"]) == 0
+    assert [method for _, method, _ in cli.did] == [words.split()[0].title()]
+
+
+@pytest.mark.parametrize("within", ["", "5", "x", "0s", "-1s", "1y"])
+def test_a_duration_is_one(cli: Served, within: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main.main(["stop", "main", "--when-safe", f"--within={within}"])
+    assert caught.value.code == 1
+    assert cli.did == []
+
+
 class Backing(threading.Thread):
     """Ends a backup once it was asked for."""
 

@@ -12,9 +12,10 @@ LONG = 180
 MAIN, STATE = "validator@mainnet.service", "validator-state@mainnet.service"
 ANNOUNCED = [
     r"Main process exited|Failed with result|Failed to start",
+    r"channel \d+: open failed",  # a node that is cut off from the chain
     r"Timeout, server .* not responding|Connection .* closed|ssh: connect|remote forward",
     r"http://127\.0\.0\.1:1300\d: |no healthy beacon node",
-    r"liveness of mainnet",
+    r"(liveness|slashing|duties) of mainnet",
     r"it has no keys|hint: validator-supervisor import-keystore",  # until they are imported
     # Before there is an identity; and where the target is started without one that is unlocked.
     r"(Assertion|Dependency) failed for|failed with result 'dependency'",
@@ -25,7 +26,7 @@ ANNOUNCED = [
 ]
 TWIN = [
     r"somebody else signs with \d of 4 keys|hint: find it and switch it off",
-    r"mainnet is halted",
+    r"mainnet is halted|Doppelganger\(s\) detected",
     r"assertion",
 ]
 
@@ -63,6 +64,9 @@ def story(suite: str, tmp_path: Path) -> None:
         assert world.host.problems(ANNOUNCED) == []
         epoch = a_twin_halts_it(world, epoch, chain, tmp_path / "twin")
         assert world.host.problems([*ANNOUNCED, *TWIN]) == []
+        if suite == "trixie":  # it is the client that counts, and there is one
+            epoch = its_client_finds_a_twin(world, epoch, chain, tmp_path / "found")
+            assert world.host.problems([*ANNOUNCED, *TWIN, "power-cut: "]) == []
         the_power_fails(world, epoch)
         # While there are still nodes that take the final backup.
         stop(world)
@@ -166,6 +170,40 @@ def a_twin_halts_it(world: World, epoch: int, chain: Chain, folder: Path) -> int
     host.run("validator-supervisor", "resume", "mainnet", "--yes")
     host.systemctl("start", "--no-block", MAIN)
     watching(world)
+    host.wait_for_unit(MAIN, seconds=LONG)
+    return world.wait_for_attestation("mainnet", epoch + 1, LONG)
+
+
+def its_client_finds_a_twin(world: World, epoch: int, chain: Chain, folder: Path) -> int:
+    """Have the client look for a twin at each start: it finds one, exits with 0, and is halted."""
+    host = world.host
+    stop(world)
+    validators = world.config["validators"]
+    assert isinstance(validators, dict)
+    validators["mainnet"]["doppelganger"] = "always"
+    world.apply()
+    with chain.twin(keystores().values(), PASSWORD, folder):
+        host.wait(
+            "the twin", lambda: "Published attestations" in (folder / "log").read_text(), LONG
+        )
+        host.run("validator-supervisor", "start", "mainnet")
+        host.wait(
+            "the halt",
+            lambda: "doppelganger: its client says" in attribute(world, "HaltReason"),
+            LONG,
+        )
+    host.wait_for_unit(STATE, "inactive", LONG)
+    assert "Published" not in since_start(world)
+
+    # Over a power cut, and until a person says so.
+    host.cut()
+    host.boot_again()
+    world.unlock()
+    assert "doppelganger" in attribute(world, "HaltReason")
+    assert host.systemctl("start", MAIN, check=False) == ""
+    assert host.property(MAIN, "ActiveState") != "active"
+    host.run("validator-supervisor", "resume", "mainnet", "--yes")
+    host.run("validator-supervisor", "start", "mainnet")
     host.wait_for_unit(MAIN, seconds=LONG)
     return world.wait_for_attestation("mainnet", epoch + 1, LONG)
 

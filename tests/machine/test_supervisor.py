@@ -79,7 +79,10 @@ MEMBERS = [
 ]
 
 # What gets through may still be refused for what it asks.
-REFUSED = ("nobody-s-node", "is this host", "is not halted", "which has no archives")
+REFUSED = (
+    "nobody-s-node", "is this host", "is not halted", "which has no archives",
+    "which has no releases",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(

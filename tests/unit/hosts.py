@@ -32,6 +32,7 @@ from validator_supervisor.applied import Applied, assign_ports
 from validator_supervisor.chain import Time
 from validator_supervisor.clients import CLIENTS
 from validator_supervisor.clients.client import Place as Files
+from validator_supervisor.clients.client import Setup
 from validator_supervisor.config import read
 from validator_supervisor.contents import Contents, Key
 from validator_supervisor.database import Database
@@ -264,7 +265,8 @@ class World:
 
     def database(self, one: Host) -> Database:
         files = Files(one.data, one.runtime / "client")
-        return Database(CLIENTS["lodestar"], self.validator, files, one.disk / "own", [], {})
+        setup = Setup(self.validator, files, [])
+        return Database(CLIENTS["lodestar"], setup, one.disk / "own", {})
 
     # What happens.
 

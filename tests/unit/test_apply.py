@@ -39,6 +39,13 @@ def test_what_has_changed_is_restarted_and_nothing_else(make: Make) -> None:
     assert apply.plan(before, make(text(word="y"))) == apply.Plan((), (), (VALIDATOR,))
 
 
+def test_what_a_slashing_halts_is_for_the_watch_alone_to_know(
+    make: Make, example: Applied, text: str
+) -> None:
+    after = make(text.replace("on_slashed: network", "on_slashed: alert"))
+    assert apply.plan(example, after) == apply.Plan((), (), (WATCH,))
+
+
 def test_a_node_that_needs_no_tunnel_any_more(make: Make) -> None:
     local = text().replace("host: h, host_key: first-use, ", "")
     assert apply.plan(make(text()), make(local)).stop == (TUNNEL,)

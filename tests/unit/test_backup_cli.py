@@ -77,7 +77,9 @@ def test_standard_input(
 def at_terminal(words: list[str], typed: bytes) -> tuple[int, bytes]:
     """Run a command at a terminal of its own, and type when it asks; return what it shows."""
     ours, theirs = pty.openpty()
-    argv = ["setsid", "--ctty", "--wait", sys.executable, "-m", "validator_supervisor", *words]
+    # Whoever runs the tests in the background has it ignore Ctrl-C.
+    argv = ["env", "--default-signal=INT", "setsid", "--ctty", "--wait", sys.executable]
+    argv += ["-m", "validator_supervisor", *words]
     shown = b""
     with subprocess.Popen(argv, cwd=TREE, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)

@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from validator_supervisor import beacon
-from validator_supervisor.beacon import BATCH, NOT_OFFERED, POSTED, Beacon, Syncing
+from validator_supervisor.beacon import (
+    BATCH,
+    NOT_OFFERED,
+    POSTED,
+    STATES,
+    Beacon,
+    Committees,
+    Syncing,
+)
 from validator_supervisor.errors import TEMPORARY, SupervisorError
 from validator_supervisor.networks import FORKS, Chain
 
@@ -420,6 +428,210 @@ def test_indices_are_asked_for_in_batches() -> None:
 def test_unexpected_indices(answer: object) -> None:
     with serving(answering(data(answer))) as node:
         failure(lambda: Beacon(node.url).indices(["0x00"]))
+
+
+KEYS = [f"0x{number:096x}" for number in range(300)]
+STATE = "/eth/v1/beacon/states/head/validators"
+
+
+def state(key: str, slashed: object = False) -> dict[str, object]:
+    """Return what servers say of a validator, in its usual length."""
+    return {
+        "index": "1234567", "balance": "32012345678", "status": "active_ongoing",
+        "validator": {
+            "pubkey": key, "withdrawal_credentials": "0x" + "01" * 32,
+            "effective_balance": "32000000000", "slashed": slashed,
+            "activation_eligibility_epoch": "0", "activation_epoch": "194048",
+            "exit_epoch": str(2**64 - 1), "withdrawable_epoch": str(2**64 - 1),
+        },
+    }  # fmt: skip
+
+
+def test_slashed_is_asked_for_in_one_request() -> None:
+    said = data([state(KEYS[0]), state("0x" + KEYS[1][2:].upper(), True)])
+    with serving(answering(said)) as node:
+        assert Beacon(node.url).slashed(KEYS[:3]) == {KEYS[0]: False, KEYS[1]: True}
+        assert Beacon(node.url).slashed([]) == {}
+    (request,) = node.requests
+    head, _, body = request.partition(b"\r\n\r\n")
+    assert head.startswith(f"POST {STATE} HTTP/1.1\r\n".encode())
+    assert json.loads(body) == {"ids": KEYS[:3]}
+
+
+@pytest.mark.parametrize("status", ["200 OK", "404 x", "405 x", "415 x", "501 x"])
+def test_slashed_of_many_in_parts_and_in_its_other_form(status: str) -> None:
+    def talk(connection: socket.socket, request: bytes) -> None:
+        if request.startswith(b"POST") and status != "200 OK":
+            connection.sendall(http(b"", status))
+            return
+        if request.startswith(b"POST"):
+            asked = json.loads(request.partition(b"\r\n\r\n")[2])["ids"]
+            assert len(asked) <= STATES
+        else:
+            asked = parse_qs(request.split()[1].decode().partition("?")[2])["id"]
+            assert len(asked) <= BATCH
+        connection.sendall(data([state(key, key in KEYS[::7]) for key in asked]))
+
+    with serving(talk) as node:
+        assert Beacon(node.url).slashed(KEYS) == {key: key in KEYS[::7] for key in KEYS}
+    forms = [request.split()[0] for request in node.requests]
+    assert forms.count(b"POST") == 3
+    assert forms.count(b"GET") == (0 if status == "200 OK" else 5)
+
+
+@pytest.mark.parametrize("status", ["400 x", "403 x", "500 x", "503 x"])
+def test_another_failure_says_nothing_of_slashed_keys(status: str) -> None:
+    with serving(answering(http(b"", status))) as node:
+        failure(lambda: Beacon(node.url).slashed(KEYS[:2]))
+    assert len(node.requests) == 1
+
+
+def test_an_answer_about_others_is_ignored_and_one_given_twice_is_one() -> None:
+    said = [state(KEYS[9], True), state(KEYS[0], True), state(KEYS[0]), state(KEYS[1])]
+    for answer in (said, said[::-1], said * 5):
+        with serving(answering(data(answer))) as node:
+            assert Beacon(node.url).slashed(KEYS[:2]) == {KEYS[0]: True, KEYS[1]: False}
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        None, 5, "x", [], {}, {"validator": None}, {"validator": {}},
+        {"validator": {"pubkey": KEYS[0]}}, {"validator": {"slashed": True}},
+        state(KEYS[0], "true"), state(KEYS[0], 1), state(KEYS[0], None),
+        state(KEYS[0][:-1], True), state(KEYS[0] + "\n", True), state("\ud800", True),
+        state(KEYS[9], "of another"),
+    ],
+)  # fmt: skip
+def test_one_unexpected_state_and_nothing_was_said(item: object) -> None:
+    with serving(answering(data([state(KEYS[0], True), item]))) as node:
+        assert "unexpected answer" in failure(lambda: Beacon(node.url).slashed(KEYS[:1]))
+
+
+def test_a_cut_or_endless_or_odd_answer_says_nothing_of_slashed_keys() -> None:
+    whole = data([state(KEYS[0], True)])
+    body = whole.partition(b"\r\n\r\n")[2]
+    for raw in (whole[:-5], http(body[:-5]), http(body.replace(b"index", b"ind\xffx")),
+                http(b" " * beacon.SIZE_MAX + body)):  # fmt: skip
+        with serving(answering(raw)) as node:
+            failure(lambda url=node.url: Beacon(url).slashed(KEYS[:1]))  # type: ignore[misc]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(KEYS[:3]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+        st.sampled_from(["validator", "pubkey", "slashed", "slot", "validator_index",
+                         "validator_sync_committee_indices"]), inner),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@given(JSON)
+@settings(max_examples=60)
+def test_any_json_is_read_or_an_expected_failure(value: object) -> None:
+    with serving(answering(data(value))) as node:
+        asked = Beacon(node.url)
+        for call in (
+            lambda: asked.slashed(KEYS[:2]),
+            lambda: asked.proposals(5, range(40, 48), KEYS[:2]),
+            lambda: asked.in_sync_committee(5, [1, 2]),
+            asked.committees,
+        ):
+            with contextlib.suppress(SupervisorError):
+                found = call()
+                if isinstance(found, dict):
+                    assert set(found) <= set(KEYS[:2])
+                    assert set(found.values()) <= {True, False}
+
+
+def duty(key: str, slot: object) -> dict[str, object]:
+    return {"pubkey": key, "validator_index": "5", "slot": slot}
+
+
+def test_the_slots_in_which_our_keys_propose() -> None:
+    said = data(
+        [duty(KEYS[0], "33"), duty(KEYS[9], "34"), duty(KEYS[1], "35"), duty(KEYS[0], "33")]
+    )
+    with serving(answering(said)) as node:
+        assert Beacon(node.url).proposals(1, range(32, 64), KEYS[:2]) == {33, 35}
+    assert node.requests[0].startswith(b"GET /eth/v1/validator/duties/proposer/1 HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize("status", ["404 x", "405 x", "501 x"])
+def test_proposals_in_their_second_form_where_the_first_is_not_offered(status: str) -> None:
+    def talk(connection: socket.socket, request: bytes) -> None:
+        first = b"/eth/v1/" in request
+        connection.sendall(http(b"", status) if first else data([duty(KEYS[0], "33")]))
+
+    with serving(talk) as node:
+        assert Beacon(node.url).proposals(1, range(32, 64), KEYS[:2]) == {33}
+    asked = [request.split()[1] for request in node.requests]
+    assert asked == [b"/eth/v1/validator/duties/proposer/1", b"/eth/v2/validator/duties/proposer/1"]
+    with serving(answering(http(b"", status))) as node:
+        failure(lambda: Beacon(node.url).proposals(1, range(32, 64), KEYS[:2]), NOT_OFFERED)
+    with serving(answering(http(b"", "400 x"))) as node:
+        failure(lambda: Beacon(node.url).proposals(1, range(32, 64), KEYS[:2]))
+    assert len(node.requests) == 1
+
+
+@pytest.mark.parametrize("item", [{}, None, duty(KEYS[0], 33), duty("0x", "33"), duty(KEYS[9], "x"),
+                                  duty(KEYS[0], str(2**64)), duty(KEYS[9], "31"),
+                                  duty(KEYS[0], "64")])  # fmt: skip
+def test_unexpected_proposals(item: object) -> None:
+    with serving(answering(data([item]))) as node:
+        assert "unexpected answer" in failure(
+            lambda: Beacon(node.url).proposals(1, range(32, 64), KEYS[:1])
+        )
+
+
+def member(index: str, positions: object) -> dict[str, object]:
+    return {"pubkey": KEYS[0], "validator_index": index,
+            "validator_sync_committee_indices": positions}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("said", "inside"),
+    [
+        ([], False),
+        ([member("5", ["1"])], True),
+        ([member("9", ["1"])], False),
+        # Some name everybody, and who is in no place is no member.
+        ([member("5", []), member("6", [])], False),
+        ([member("5", []), member("6", ["1", "2"])], True),
+    ],
+)
+def test_members_of_the_sync_committee(said: object, inside: bool) -> None:
+    with serving(answering(data(said))) as node:
+        assert Beacon(node.url).in_sync_committee(7, [5, 6]) is inside
+        assert Beacon(node.url).in_sync_committee(7, []) is False
+    (request,) = node.requests
+    head, _, body = request.partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /eth/v1/validator/duties/sync/7 HTTP/1.1\r\n")
+    assert json.loads(body) == ["5", "6"]
+
+
+@pytest.mark.parametrize(
+    "item", [{}, None, member("x", ["1"]), member("5", None), member("5", "1")]
+)
+def test_unexpected_members(item: object) -> None:
+    with serving(answering(data([item]))) as node:
+        asked = Beacon(node.url)
+        assert "unexpected answer" in failure(lambda: asked.in_sync_committee(7, [5]))
+
+
+def test_when_there_are_sync_committees() -> None:
+    period, altair = "EPOCHS_PER_SYNC_COMMITTEE_PERIOD", "ALTAIR_FORK_EPOCH"
+    for said, found in (
+        ({period: "256"}, Committees(0, 256)),
+        ({period: "8", altair: "74240"}, Committees(74240, 8)),
+        ({period: "0", altair: str(2**64 - 1)}, Committees(2**64 - 1, 1)),
+    ):
+        with serving(answering(data(said))) as node:
+            assert Beacon(node.url).committees() == found
+    unexpected: list[object] = [{}, [], {period: 256}, {period: "8", altair: None}]
+    for wrong in unexpected:
+        with serving(answering(data(wrong))) as node:
+            failure(Beacon(node.url).committees)
 
 
 def test_live_counts_who_was_seen() -> None:

@@ -60,11 +60,13 @@ def offered(text: str, tmp_path: Path) -> Offered:
     [
         (
             "",
-            "status start stop restart enable disable connect import-keystore take-over resume "
-            "logs authorize unlock lock init-identity recovery-kit passphrase rotate-identity "
-            "backup slashing",
+            "status start stop restart enable disable connect set-release releases "
+            "import-keystore remove-key take-over resume logs authorize unlock lock init-identity "
+            "recovery-kit passphrase rotate-identity backup slashing",
         ),
-        ("re", "recovery-kit restart resume"),
+        ("re", "recovery-kit releases remove-key restart resume"),
+        ("set-release m", "main"),
+        ("set-release main l", "lighthouse lodestar"),
         ("unlock --", "--help --passphrase-fd"),
         ("recovery-kit --kit /etc/hostn", "/etc/hostname"),
         ("init-identity --from /etc/hostn", "/etc/hostname"),
@@ -75,6 +77,10 @@ def offered(text: str, tmp_path: Path) -> Offered:
         ("restart main other ", "hub"),
         ("import-keystore m", "main"),
         ("import-keystore main /etc/hostn", "/etc/hostname"),
+        ("remove-key m", "main"),
+        ("remove-key main ", ""),
+        ("remove-key main 0x --out /etc/hostn", "/etc/hostname"),
+        ("remove-key main 0x --", "--help --out --confirm --no-watch --json"),
         ("take-over m", "main"),
         ("take-over main --", "--help --no-watch --now --confirm"),
         ("connect ", "hub main other"),
@@ -96,6 +102,9 @@ def offered(text: str, tmp_path: Path) -> Offered:
         ("backup inspect -i /etc/hostn", "/etc/hostname"),
         ("backup inspect -i x /etc/hostn", "/etc/hostname"),
         ("backup inspect --", "--help --identity --json"),
+        ("releases ", "list prune rollback"),
+        ("releases rollback m", "main"),
+        ("releases prune main --", "--help --keep"),
         ("slashing ", "merge check lift quarantine"),
         ("slashing check /etc/hostn", "/etc/hostname"),
         ("slashing merge x /etc/hostn", "/etc/hostname"),

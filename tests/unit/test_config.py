@@ -357,15 +357,13 @@ def test_what_no_job_uses_yet_is_named() -> None:
         "validators.hub.key.region",
         "validators.hub.key.source",
         "validators.hub.rpc",
-        "validators.mainnet.release.sha256",
-        "validators.mainnet.release.version",
     ]
-    said = DESIGN.replace("doppelganger: auto", "doppelganger: always").replace(
-        "identity_on_nodes: false", "identity_on_nodes: true"
-    )
+    said = DESIGN.replace("identity_on_nodes: false", "identity_on_nodes: true")
+    said = said.replace("on_slashed: validator", "on_slashed: network")
     document = parse(said.encode(), "config.yaml")
     found = config.idle(document, config.read(document))
-    assert {"validators.mainnet.doppelganger", "backup.identity_on_nodes"} <= set(found)
+    assert "backup.identity_on_nodes" in found
+    assert "validators.mainnet.on_slashed" not in found
     for text in (b"", b"version: 1\n", b"version: 1\nnodes:\nvalidators:\n"):
         document = parse(text, "config.yaml")
         assert config.idle(document, config.read(document)) == []

@@ -9,15 +9,17 @@ from pathlib import Path
 import pytest
 from jeepney.fds import FileDescriptor
 
-from validator_supervisor import durable, halt, identity, overrides, watch
+from validator_supervisor import durable, duties, halt, identity, overrides, watch
 from validator_supervisor.applied import Applied
 from validator_supervisor.bus import controller
 from validator_supervisor.bus.controller import Controller
 from validator_supervisor.bus.interface import MANAGER, NODE, VALIDATOR
 from validator_supervisor.bus.model import APPLY, IDENTITY, OVERRIDE, UnitState
 from validator_supervisor.bus.offer import Offer
+from validator_supervisor.duties import Duties
 from validator_supervisor.errors import SupervisorError
 from validator_supervisor.overrides import Override
+from validator_supervisor.validators import Release
 from validator_supervisor.watch import Reading
 
 ROOT = "/org/validatorsupervisor1"
@@ -87,6 +89,8 @@ def made(
     readings, attesting = watch.readings, watch.attesting
     monkeypatch.setattr(watch, "readings", lambda: readings(results))
     monkeypatch.setattr(watch, "attesting", lambda: attesting(results))
+    read = duties.read
+    monkeypatch.setattr(duties, "read", lambda: read(results))
     return Controller(systemd, offer)  # type: ignore[arg-type]
 
 
@@ -126,12 +130,14 @@ def test_a_changed_unit_is_read_again(made: Controller, systemd: Systemd) -> Non
 def test_files_of_the_jobs_are_read(made: Controller, systemd: Systemd, tmp_path: Path) -> None:
     systemd.states[UNIT] = UnitState("active", "running")
     url = "http://127.0.0.1:13000"
-    (tmp_path / "results.json").write_bytes(watch.dump({url: Reading(url, True, "")}, {}))
+    due = {"main": Duties(1, (5,), 0, 5_000_000, 0, 9_000_000)}
+    (tmp_path / "results.json").write_bytes(watch.dump({url: Reading(url, True, "")}, {}, due))
     (tmp_path / "main").mkdir()
     run = {"node": "helsinki", "public_keys": ["0x" + "ab" * 48]}
     (tmp_path / "main/run.json").write_text(json.dumps(run))
     found = made.refresh()
     assert found[MAIN][VALIDATOR.name]["ConnectedNode"] == "helsinki"
+    assert found[MAIN][VALIDATOR.name]["NextProposalUSec"] == 5_000_000
     assert found[HELSINKI][NODE.name]["BeaconHealthy"] is True
 
 
@@ -637,3 +643,33 @@ def test_a_halt_refuses_starts_until_it_is_cleared(
         made.act(MAIN, "Resume", ())
     assert systemd.asked == []
     assert made.act(MAIN, "Start", ()) == (True,)
+
+
+def test_a_release_is_an_override(made: Controller, systemd: Systemd) -> None:
+    made.refresh()
+    systemd.asked.clear()
+    digest = "ab" * 32
+    assert made.act(MAIN, "SetRelease", ("teku", "26.10.0", digest)) == ()
+    wanted = Release(client="teku", version="26.10.0", sha256=digest)
+    assert overrides.current() == {"main": Override(release=wanted)}
+    assert systemd.asked == [f"start {OVERRIDE}"]
+    made.act(MAIN, "SetRelease", ("", "", ""))
+    assert overrides.current() == {}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("geth", "v1", "ab" * 32), ("teku", "", "ab" * 32), ("teku", "26", ""), ("", "26", "x"),
+        ("teku", "26", "AB" * 32), ("teku", "26/..", "ab" * 32), ("teku", "26", "ab" * 33),
+        ("nimbus", "v26.6.0", "ab" * 32), ("teku\n", "26", "ab" * 32),
+    ],
+)  # fmt: skip
+def test_releases_that_are_none_are_refused(made: Controller, words: tuple[str, ...]) -> None:
+    made.refresh()
+    with pytest.raises(SupervisorError) as caught:
+        made.act(MAIN, "SetRelease", words)
+    assert caught.value.code == "InvalidRelease"
+    assert overrides.current() == {}
+    with pytest.raises(SupervisorError, match="has no releases"):
+        made.act(f"{ROOT}/validator/hub", "SetRelease", ("teku", "26", "ab" * 32))

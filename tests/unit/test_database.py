@@ -8,12 +8,18 @@ from pathlib import Path
 import pytest
 
 from tests.unit.hosts import KEY, CutError, World
-from validator_supervisor import durable, interchange, run, slashing
+from validator_supervisor import durable, interchange, preparation, run, slashing
+from validator_supervisor.chain import Time
 from validator_supervisor.database import PENDING, Database, readable
+from validator_supervisor.decision import CONTINUE, POWER_CUT, RESTORE
 from validator_supervisor.errors import SupervisorError
+from validator_supervisor.handover import Handover
 from validator_supervisor.interchange import Interchange
+from validator_supervisor.networks import Chain
+from validator_supervisor.preparation import CHANGE
 from validator_supervisor.slashing import Watermark
 
+CHAIN = Chain("dev", 1_700_000_000, 12, 32, "0x" + "01" * 32)
 OLD = json.dumps({KEY: {"slot": 50, "source": 5, "target": 6}})
 
 
@@ -146,3 +152,84 @@ def test_what_is_pending_and_damaged_is_said(world: World, database: Database) -
         database.pending()
     (world.hosts[0].data / PENDING).write_text(interchange.text(WANTED))
     assert database.pending() == WANTED
+
+
+@pytest.fixture
+def other(world: World, database: Database) -> Path:
+    """The database of another client, which has exported OLD at its end."""
+    database.path.write_text(OLD)
+    database.read()
+    database.path.unlink()
+    path = world.hosts[0].data / "lighthouse"
+    path.mkdir()
+    return path
+
+
+def test_a_client_inherits_what_another_has_exported(
+    world: World, database: Database, other: Path
+) -> None:
+    assert database.read() is None
+    assert database.inherited() == marks(50, 5, 6)
+    stale = world.hosts[0].data / "export/stale"
+    stale.touch()
+    assert database.inherited() is None  # it may have signed more
+    stale.unlink()
+    database.path.write_text(OLD)
+    assert database.inherited() is None  # it is not new here
+    database.path.unlink()
+    other.rmdir()
+    assert database.inherited() is None  # this is a loss
+    assert database.read() is None
+    assert not (world.hosts[0].data / "export/slashing-protection.json").exists()
+
+
+@pytest.mark.parametrize("cut", range(20))
+def test_a_crash_in_a_change_of_client_loses_nothing(
+    world: World, database: Database, other: Path, cut: int
+) -> None:
+    wanted = database.inherited()
+    assert wanted
+    for again in (cut, cut // 2, None):
+        world.cut_in = again
+        try:
+            database.replace(wanted)
+            break
+        except CutError:
+            if not other.exists() and database.pending() is None:
+                break  # it was done
+            assert (database.pending() or database.inherited()) == wanted
+    world.cut_in = None
+    assert database.read() == wanted
+    # Who comes back later begins anew.
+    assert not other.exists()
+    assert other.with_name("lighthouse.before").is_dir()
+    assert database.pending() is None
+
+
+def given(row: str, known: Interchange) -> Handover:
+    return Handover(row, other_host=False, floor=known, required=known, chain=CHAIN, earliest=0)
+
+
+@pytest.mark.parametrize("row", [CONTINUE, POWER_CUT, RESTORE])
+def test_only_what_has_stopped_well_is_inherited_without_a_lift(
+    world: World, database: Database, other: Path, row: str
+) -> None:
+    del other
+    asked: list[str] = []
+
+    def now() -> Time:
+        asked.append("the time")
+        return Time(CHAIN.genesis_time + 7 * 384)
+
+    known = marks(40, 4, 5)
+    handover = given(row, known)
+    planned = preparation.look(handover, database, now)
+    assert planned.wanted
+    assert not slashing.compare(marks(50, 5, 6), planned.wanted)
+    assert (planned.row, planned.wanted, asked) == (CHANGE, marks(50, 5, 6), [])
+    # More is known than it has exported: what was in between is not.
+    handover = given(row, marks(60, 7, 8))
+    assert preparation.look(handover, database, now).row == RESTORE
+    (world.hosts[0].data / "export/stale").touch()
+    handover = given(row, known)
+    assert preparation.look(handover, database, now).row == RESTORE

@@ -143,7 +143,7 @@ LINE = re.compile(
       | OnUnitActiveSec=[0-9]+
       | PathChanged=/run/validator-tunnel/{NAME}/connected
       | User=[a-z_][a-z0-9_-]{{0,30}}
-      | TimeoutStopSec=[0-9]+
+      | TimeoutStopSec=[0-9]+ | SuccessExitStatus=143
       | ProtectHome=tmpfs
       | (BindPaths|ReadWritePaths|WorkingDirectory|EnvironmentFile)={PATH}
       | (LoadCredential|LoadCredentialEncrypted)=identity:validator-tunnel\.{NAME}
@@ -268,8 +268,7 @@ def test_without_a_home_there_is_nothing_of_one(make: Callable[[str], Applied]) 
     )
 
 
-def test_clients_without_an_adapter_have_units_too(make: Callable[[str], Applied]) -> None:
-    # Their start says what is missing; a generator has nobody to tell.
+def test_every_client_has_its_time_and_status_of_a_stop(make: Callable[[str], Applied]) -> None:
     for client in CLIENTS:
         applied = make(
             "version: 1\nnodes: {l: {beacon: 'a:1'}}\n"
@@ -277,7 +276,8 @@ def test_clients_without_an_adapter_have_units_too(make: Callable[[str], Applied
             f"fee_recipient: '0x{'0' * 40}', release: {{client: {client}, binary: /x}}}}}}\n"
         )
         content = generator.units(applied)[f"validator@v.service.d/{DROP_IN}"]
-        assert ("TimeoutStopSec=" in content) is (client in ADAPTERS)
+        assert f"TimeoutStopSec={ADAPTERS[client].stop_seconds}\n" in content
+        assert ("SuccessExitStatus=143\n" in content) is (client == "teku")
         is_plain(generator.units(applied))
 
 

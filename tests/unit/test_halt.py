@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from validator_supervisor import durable, halt, journal, stopped
+from validator_supervisor.applied import Applied
 from validator_supervisor.bus import manager
-from validator_supervisor.errors import HALT, SupervisorError
+from validator_supervisor.errors import HALT, TEMPORARY, SupervisorError
 from validator_supervisor.halt import REASON_MAX, SIZE_MAX, Halt
 from validator_supervisor.units import IDENTITY_UNIT, TARGET, state_unit, validator_unit
 
@@ -164,6 +165,66 @@ def test_without_room_for_the_reason_there_is_a_latch(
     assert halt.current("main", halted) == Halt("unknown", "no reason was given")
 
 
+@pytest.fixture
+def requests(tmp_path: Path) -> Path:
+    (tmp_path / "requests").mkdir()
+    return tmp_path / "requests"
+
+
+def test_requests_of_the_watch_are_plain_files_that_say_slashed(requests: Path) -> None:
+    outside = requests.parent / "outside"
+    outside.write_bytes(halt.text("slashed", "x"))
+    for name, raw in {
+        "main": halt.text("slashed", "key 0xab"), "huge": halt.text("slashed", "x") + bytes(10_000),
+        "moved": halt.text("moved", "x"), "empty": b"", "odd": b"\xff\xfe", "bare": b"slashed",
+        "Upper": halt.text("slashed", "x"), "a b": halt.text("slashed", "x"),
+        "a" * 21: halt.text("slashed", "x"), "main\n": halt.text("slashed", "x"),
+        ".main.new": halt.text("slashed", "x"),
+    }.items():  # fmt: skip
+        (requests / name).write_bytes(raw)
+    (requests / "link").symlink_to(outside)
+    (requests / "hard").hardlink_to(outside)
+    (requests / "directory").mkdir()
+    os.mkfifo(requests / "fifo")
+    Path(os.fsdecode(bytes(requests) + b"/\xff")).write_bytes(halt.text("slashed", "x"))
+    found = dict(halt.requests(requests))
+    assert ".main.new" not in found
+    assert found.keys() == {path.name for path in requests.iterdir()} - {".main.new"}
+    assert {name: asked for name, asked in found.items() if asked} == {
+        "main": Halt("slashed", "key 0xab"),
+        "huge": Halt("slashed", "x"),
+        "bare": Halt("slashed", "slashed"),
+    }
+    for name in found:
+        assert halt.remove(name, requests)
+        assert halt.remove(name, requests)
+    assert [path.name for path in requests.iterdir()] == [".main.new"]
+    assert outside.read_bytes() == halt.text("slashed", "x")
+
+
+def test_what_cannot_be_removed_is_said(requests: Path) -> None:
+    (requests / "main" / "in").mkdir(parents=True)
+    assert not halt.remove("main", requests)
+    assert halt.requests(requests) == [("main", None)]
+
+
+def test_no_link_leads_to_requests(requests: Path) -> None:
+    (requests / "main").write_bytes(halt.text("slashed", "x"))
+    (requests.parent / "link").symlink_to(requests)
+    assert halt.requests(requests.parent / "link") == []
+    assert halt.requests(requests.parent / "none") == []
+    assert not halt.remove("main", requests.parent / "link")
+    assert (requests / "main").exists()
+
+
+@given(st.binary(max_size=60))
+def test_any_request_halts_as_slashed_or_not_at_all(requests: Path, raw: bytes) -> None:
+    (requests / "main").write_bytes(raw)
+    ((_, asked),) = halt.requests(requests)
+    assert asked is None or (asked.code == "slashed" and asked.reason.isprintable())
+    assert bool(asked) == (raw.split(b"\n")[0] == b"slashed")
+
+
 Helper = Callable[[str], ModuleType]
 
 
@@ -228,6 +289,130 @@ def test_units_are_stopped_where_no_latch_can_be_made(
     halted.parent.write_text("")
     assert ended(status="78").asked == [f"stop {UNIT}", f"stop {STATE}"]
     assert "cannot be latched" in capsys.readouterr().err
+
+
+@pytest.fixture
+def carry_out(
+    helper: Helper, requests: Path, halted: Path, make: Callable[[str], Applied],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[], tuple[int, Systemd]]:  # fmt: skip
+    """Runs the helper as validator-halt.service does, with the validators main and second."""
+    monkeypatch.setattr(halt.requests, "__defaults__", (requests,))
+    monkeypatch.setattr(halt.remove, "__defaults__", (requests,))
+    monkeypatch.setattr(halt.latch, "__defaults__", (halted,))
+    words = "{kind: command, command: [/usr/bin/foo]}"
+    applied = make(f"version: 1\nvalidators: {{main: {words}, second: {words}}}\n")
+    monkeypatch.setattr(Applied, "load", lambda: applied)
+
+    def run() -> tuple[int, Systemd]:
+        systemd = Systemd()
+        monkeypatch.setattr(manager, "Systemd", lambda: systemd)
+        return helper("halt").requested(), systemd
+
+    return run
+
+
+CarryOut = Callable[[], tuple[int, Systemd]]
+
+
+def ask(requests: Path, *names: str) -> None:
+    for name in names:
+        (requests / name).write_bytes(halt.text("slashed", f"key of {name}"))
+
+
+def test_what_the_watch_asks_for_is_done(carry_out: CarryOut, requests: Path, halted: Path) -> None:
+    ask(requests, "main", "second")
+    status, systemd = carry_out()
+    assert status == 0
+    assert systemd.asked == [
+        f"stop {unit(name)}" for name in ("main", "second") for unit in (validator_unit, state_unit)
+    ]
+    assert (halted / "main").read_text() == "slashed\nkey of main\n"
+    assert (halted / "second").read_text() == "slashed\nkey of second\n"
+    assert list(requests.iterdir()) == []
+    # Once more, of one that is halted already: it stops, and keeps its reason.
+    (requests / "main").write_bytes(halt.text("slashed", "other"))
+    status, systemd = carry_out()
+    assert (status, len(systemd.asked)) == (0, 2)
+    assert (halted / "main").read_text() == "slashed\nkey of main\n"
+    assert carry_out()[0] == 0
+
+
+def test_a_latch_is_there_before_a_request_is_gone(
+    carry_out: CarryOut, requests: Path, halted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed: list[str] = []
+
+    def remove(name: str) -> bool:
+        assert (halted / name).exists()
+        removed.append(name)
+        return True
+
+    monkeypatch.setattr(halt, "remove", remove)
+    ask(requests, "main")
+    assert carry_out()[0] == 0
+    assert removed == ["main"]
+
+
+def test_who_is_not_configured_is_not_latched(
+    carry_out: CarryOut, requests: Path, halted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask(requests, "nobody", "main")
+    (requests / "odd").symlink_to("/etc/passwd")
+    status, systemd = carry_out()
+    assert (status, len(systemd.asked)) == (0, 2)
+    assert [path.name for path in halted.iterdir()] == ["main"]
+    assert list(requests.iterdir()) == []
+    assert "2 things in" in capsys.readouterr().err
+
+
+def test_a_damaged_configuration_is_no_reason_to_go_on(
+    carry_out: CarryOut, requests: Path, halted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged() -> Applied:
+        raise SupervisorError("NotApplied", "is damaged")
+
+    monkeypatch.setattr(Applied, "load", damaged)
+    ask(requests, "main", "Odd")
+    assert carry_out()[0] == 0
+    assert [path.name for path in halted.iterdir()] == ["main"]
+
+
+def test_what_is_left_is_for_another_run(
+    carry_out: CarryOut, requests: Path, halted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (requests / "a" / "in").mkdir(parents=True)
+    ask(requests, "main", "second")
+
+    def refuses(systemd: Systemd, unit: str) -> None:
+        if unit == UNIT:
+            raise SupervisorError("SystemdRefused", "no bus")
+        systemd.asked.append(unit)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Systemd, "stop", refuses)
+        status, systemd = carry_out()
+    # One that fails keeps none of the others waiting.
+    assert status == TEMPORARY
+    assert systemd.asked == [validator_unit("second"), state_unit("second")]
+    assert sorted(path.name for path in halted.iterdir()) == ["main", "second"]
+    assert sorted(path.name for path in requests.iterdir()) == ["a", "main"]
+    assert carry_out()[0] == TEMPORARY
+    (requests / "a" / "in").rmdir()
+    assert carry_out()[0] == 0
+    assert list(requests.iterdir()) == []
+
+
+def test_what_cannot_be_latched_is_stopped_and_asked_for_again(
+    carry_out: CarryOut, requests: Path, halted: Path
+) -> None:
+    halted.rmdir()
+    halted.parent.rmdir()
+    halted.parent.write_text("")
+    ask(requests, "main")
+    status, systemd = carry_out()
+    assert (status, len(systemd.asked)) == (TEMPORARY, 2)
+    assert (requests / "main").exists()
 
 
 DOWN = {TARGET: "active", UNIT: "inactive"}

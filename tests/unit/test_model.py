@@ -14,6 +14,7 @@ from validator_supervisor.bus import model
 from validator_supervisor.bus.interface import INTERFACES, MANAGER, NODE, VALIDATOR
 from validator_supervisor.bus.model import IDENTITY, Run, UnitState, Values, World
 from validator_supervisor.copies import Copies, Restore, Upload
+from validator_supervisor.duties import Duties
 from validator_supervisor.overrides import Override
 from validator_supervisor.tunnel import HOST_KEY_CHANGED
 from validator_supervisor.watch import Attesting, Reading
@@ -97,17 +98,31 @@ def test_a_running_validator(world: World) -> None:
         "PreferredNode": "",
         "Overridden": [],
         "Release": "lodestar",
+        "WantedRelease": "",
+        "ReleaseState": "none",
+        "ReleaseStatus": "",
         "PublicKeys": [KEY],
         "Restarts": 2,
         "LastExitStatus": 0,
         "AttestedEpoch": 9,
         "AttestingKeys": 1,
+        "NextProposalUSec": 0,
+        "SyncCommitteeUntilUSec": 0,
+        "DutiesKnownUntilUSec": 0,
         "BackupState": "inactive",
         "BackupEndedUSec": 0,
         "BackupProblem": "",
         "LastBackupUSec": 0,
         "LastCleanBackupUSec": 0,
     }
+
+
+def test_duties_are_shown_as_times(world: World) -> None:
+    due = Duties(11, (321,), 16, 321_000_000, 512_000_000, 384_000_000)
+    found = validator(replace(world, duties={"main": due}))
+    assert found["NextProposalUSec"] == 321_000_000
+    assert found["SyncCommitteeUntilUSec"] == 512_000_000
+    assert found["DutiesKnownUntilUSec"] == 384_000_000
 
 
 def test_what_is_overridden_is_shown(world: World) -> None:

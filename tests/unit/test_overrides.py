@@ -15,11 +15,18 @@ from validator_supervisor.config import Config
 from validator_supervisor.document import SIZE_MAX, from_plain
 from validator_supervisor.errors import ConfigError
 from validator_supervisor.overrides import Override
+from validator_supervisor.validators import Release
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,19}", fullmatch=True)
+RELEASE = Release(client="teku", version="26.10.0", sha256="ab" * 32)
 OVERRIDES = st.dictionaries(
     NAMES,
-    st.builds(Override, enabled=st.sampled_from([None, True, False]), prefer=st.just("") | NAMES),
+    st.builds(
+        Override,
+        enabled=st.sampled_from([None, True, False]),
+        prefer=st.just("") | NAMES,
+        release=st.sampled_from([None, RELEASE]),
+    ),
     max_size=5,
 )
 
@@ -241,3 +248,13 @@ def test_what_is_in_effect_has_them(example: Applied) -> None:
     applied = Applied(example.configured, example.ports, {"main": Override(prefer="local")})
     assert list(applied.beacons(applied.config.ethereum[0])) == ["local", "helsinki"]
     assert applied.configured.ethereum[0].nodes == ("helsinki", "local")
+
+
+def test_another_release_is_in_effect_until_it_is_the_configurations(example: Applied) -> None:
+    given = {"main": Override(release=RELEASE), "hub": Override(release=RELEASE)}
+    found = overrides.effective(example.configured, given)
+    assert found.ethereum[0].release == RELEASE
+    assert found.validators["hub"] == example.configured.validators["hub"]
+    assert overrides.meaningful(example.configured, given) == {"main": given["main"]}
+    same = {"main": Override(release=example.configured.ethereum[0].release)}
+    assert overrides.meaningful(example.configured, same) == {}

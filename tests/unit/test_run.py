@@ -173,3 +173,27 @@ def test_what_fails_meanwhile_ends_the_program(tmp_path: Path) -> None:
     assert not Path(f"/proc/{process}").exists()
     with pytest.raises(SupervisorError, match="No such file"):
         run.unless(["/nowhere"], fail, pause=0.2)
+
+
+def test_attended_it_has_our_standard_error_and_ends_with_us(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    done = run.attended(["/bin/sh", "-c", "echo out; echo said >&2; exit 7"])
+    assert (done.returncode, done.stdout) == (7, b"out\n")
+    assert capfd.readouterr() == ("", "said\n")
+    with pytest.raises(SupervisorError, match="/nowhere: No such file") as caught:
+        run.attended(["/nowhere"])
+    assert caught.value.code == "ProcessFailed"
+    # Who waits is killed, and what waits for the end of its input notices.
+    script = "import sys; sys.path[:0] = [sys.argv[1]]; from validator_supervisor import run; "
+    script += "run.attended(['/bin/sh', '-c', 'echo $$ >&2; cat; echo ended >&2'])"
+    argv = [sys.executable, "-c", script, str(TREE)]
+    process = subprocess.Popen(argv, stderr=subprocess.PIPE)
+    assert process.stderr
+    assert process.stderr.readline().strip().isdigit()
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.3)
+    process.kill()
+    assert process.stderr.read() == b"ended\n"
+    process.stderr.close()
+    process.wait(10)

@@ -231,6 +231,46 @@ def chain(tmp_path: Path) -> Iterator[tuple[str, Callable[[], list[Message]]]]:
     server.server_close()
 
 
+def test_the_beacon_node_says_of_keys_what_it_was_told(tmp_path: Path) -> None:
+    from urllib.request import Request, urlopen
+
+    def answers(*told: str) -> list[object]:
+        options = beacon.parse(["--port", "0", "--record", str(tmp_path / "record")])
+        server = beacon.Server(("127.0.0.1", 0), beacon.Chain(options))
+        threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+
+        def said(path: str, body: object = None) -> object:
+            raw = None if body is None else json.dumps(body).encode()
+            with urlopen(Request(url + path, raw), timeout=5) as answer:
+                return json.loads(answer.read())["data"]
+
+        try:
+            for words in told:
+                said(f"/standin/{words}")
+            index = str(beacon.index_of(KEY))
+            states = "/eth/v1/beacon/states/head/validators"
+            return [
+                [one["validator"]["slashed"] for one in said(states, {"ids": [KEY, OTHER]})],  # type: ignore[attr-defined]
+                [one["validator"]["slashed"] for one in said(f"{states}?id={KEY}&id={OTHER}")],  # type: ignore[attr-defined]
+                said("/eth/v1/validator/duties/proposer/2"),
+                said("/eth/v1/validator/duties/sync/3", [index]),
+                said("/eth/v1/validator/duties/sync/4", [index]),
+            ]
+        finally:
+            server.shutdown()
+            server.server_close()
+
+    assert answers() == [[False, False], [False, False], [], [], []]
+    told = answers(f"slash/{KEY}", f"propose/{KEY}/17", f"propose/{KEY}/24", f"sync/{KEY}/3")
+    assert told[:2] == [[True, False]] * 2
+    assert [one["slot"] for one in told[2]] == ["17"]  # type: ignore[attr-defined]
+    assert len(told[3]) == 1  # type: ignore[arg-type]
+    assert told[4] == []
+    # Also after it was started again.
+    assert answers() == told
+
+
 def started(folder: Path, url: str, **environment: str) -> "subprocess.Popen[bytes]":
     for key in (KEY, OTHER):
         (folder / "keystores" / key).mkdir(parents=True, exist_ok=True)

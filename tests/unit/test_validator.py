@@ -9,11 +9,12 @@ from types import ModuleType
 
 import pytest
 
-from validator_supervisor import ethereum, run, validator, watch
+from validator_supervisor import ending, ethereum, releases, run, validator, watch
 from validator_supervisor.applied import Applied
 from validator_supervisor.clients import CLIENTS
 from validator_supervisor.clients.client import Place
 from validator_supervisor.errors import HALT, TEMPORARY, SupervisorError
+from validator_supervisor.releases import Installed
 from validator_supervisor.validators import Command, Cosmos, Ethereum, Keys, Release, Validator
 from validator_supervisor.watch import Reading
 
@@ -120,13 +121,16 @@ def test_locks_stay_while_somebody_is_there(state: Path) -> None:
     assert lock.exists()
 
 
-def test_healthy_nodes_in_the_order_of_preference(
+def test_healthy_nodes_first_and_none_of_another_chain(
     example: Applied, main: Ethereum, tmp_path: Path
 ) -> None:
     path = results(tmp_path / "r", Reading(LOCAL, True, ""), Reading(HELSINKI, True, ""))
-    assert validator.healthy_beacons(example, main, path) == ["helsinki", "local"]
+    assert validator.beacons(example, main, path) == ["helsinki", "local"]
     path = results(tmp_path / "r", Reading(LOCAL, True, ""), Reading(HELSINKI, False, "is away"))
-    assert validator.healthy_beacons(example, main, path) == ["local"]
+    assert validator.beacons(example, main, path) == ["local", "helsinki"]
+    for problem in ("is on another chain: it is hoodi", "is not believed yet: its nodes"):
+        path = results(tmp_path / "r", Reading(LOCAL, True, ""), Reading(HELSINKI, False, problem))
+        assert validator.beacons(example, main, path) == ["local"]
 
 
 def test_without_a_healthy_node_each_problem_is_named(
@@ -134,7 +138,7 @@ def test_without_a_healthy_node_each_problem_is_named(
 ) -> None:
     path = results(tmp_path / "r", Reading(HELSINKI, False, "is synchronising"))
     with pytest.raises(SupervisorError) as caught:
-        validator.healthy_beacons(example, main, path)
+        validator.beacons(example, main, path)
     assert caught.value.code == "NoBeacon"
     assert caught.value.exit_status == TEMPORARY
     assert caught.value.message == (
@@ -148,7 +152,7 @@ def test_hostile_results_are_no_healthy_node(
 ) -> None:
     (tmp_path / "r").write_bytes(raw)
     with pytest.raises(SupervisorError, match="not looked at yet"):
-        validator.healthy_beacons(example, main, tmp_path / "r")
+        validator.beacons(example, main, tmp_path / "r")
 
 
 class BecomeError(Exception):
@@ -230,11 +234,7 @@ def test_helper_asks_for_a_halt(start: Start, tmp_path: Path) -> None:
     [
         ({}, ""),
         ({"network": "mainnet"}, ""),
-        ({"release": Release(client="teku", binary="/x")}, "main: no adapter for teku yet"),
-        (
-            {"release": Release(client="lodestar", version="v1", sha256="a" * 64)},
-            "main: releases are not downloaded yet: name the program (binary:)",
-        ),
+        ({"release": Release(client="teku", binary="/x")}, ""),
         ({"keys": Keys(web3signer="https://s")}, "main: no Web3Signer yet"),
     ],
 )
@@ -275,3 +275,42 @@ def test_a_cosmos_validator_is_run_as_cosmovisor_does(example: Applied) -> None:
     assert validator.environment(hub) == {"DAEMON_HOME": "/data/hub", "DAEMON_NAME": "gaiad"}
     assert validator.environment(example.config.validators["main"]) == {}
     assert validator.environment(example.config.validators["other"]) == {}
+
+
+def test_the_release_that_is_in_effect_is_run(
+    main: Ethereum, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = replace(main, release=Release(client="lodestar", version="v2", sha256="a" * 64))
+    found: list[Installed | None] = [None]
+    monkeypatch.setattr(releases, "current", lambda _: found[0])
+    assert validator.released(main) == main
+    with pytest.raises(SupervisorError) as caught:
+        validator.released(wanted)
+    assert (caught.value.code, caught.value.exit_status) == ("NoRelease", TEMPORARY)
+    # Even of another client: what is wanted may not be here yet.
+    found[0] = Installed("teku", "26", "b" * 64, "/r/bin/teku", "")
+    assert validator.released(wanted).release == Release(client="teku", binary="/r/bin/teku")
+
+
+def test_what_has_run_is_asked_at_its_end(main: Ethereum, tmp_path: Path) -> None:
+    assert ethereum.that_ran(main, tmp_path) == main
+    (tmp_path / "client").write_text("teku\n/r/bin/teku\n")
+    ran = ethereum.that_ran(main, tmp_path).release
+    assert ran == Release(client="teku", binary="/r/bin/teku")
+
+
+@pytest.mark.parametrize("raw", [b"", b"geth\n/x\n", b"\xff\n", b"lodestar", b"x" * 9000])
+def test_which_client_has_run_is_read_with_care(tmp_path: Path, raw: bytes) -> None:
+    place = tmp_path / "client"
+    place.write_bytes(raw)
+    found = ending.client_of(str(tmp_path))
+    assert found is (CLIENTS["lodestar"] if raw == b"lodestar" else None)
+    others: list[Callable[[], None]] = [
+        lambda: os.mkfifo(place), lambda: place.symlink_to("/etc/passwd"), place.mkdir,
+    ]  # fmt: skip
+    for make in others:
+        if place.is_dir():
+            place.rmdir()
+        place.unlink(missing_ok=True)
+        make()
+        assert ending.client_of(f"{tmp_path / 'none'}:{tmp_path}") is None

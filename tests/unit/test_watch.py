@@ -247,6 +247,15 @@ def test_results_survive_the_way_there_and_back(tmp_path: Path) -> None:
     assert watch.attesting(path) == attesting
 
 
+def test_results_are_read_however_many_keys_are_slashed(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    slashed = {name: [f"0x{number:096x}" for number in range(5000)] for name in ("main", "other")}
+    path.write_bytes(watch.dump({"a": Reading("a")}, {"main": Attesting(7, 1, 2)}, {}, slashed))
+    assert watch.readings(path) == {"a": Reading("a")}
+    shown = json.loads(path.read_bytes())["slashed"]["main"]
+    assert shown == {"count": 5000, "keys": slashed["main"][: watch.SHOWN]}
+
+
 def test_before_the_first_look_nothing_is_known(tmp_path: Path) -> None:
     assert watch.readings(tmp_path / "none") == {}
     assert watch.attesting(tmp_path / "none") == {}

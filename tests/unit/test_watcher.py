@@ -10,9 +10,10 @@ from types import ModuleType
 
 import pytest
 
-from validator_supervisor import networks, watch, watcher
+from validator_supervisor import epochs, halt, networks, slashed, watch, watcher
 from validator_supervisor.applied import Applied
-from validator_supervisor.beacon import NOT_OFFERED, Syncing
+from validator_supervisor.beacon import NOT_OFFERED, Committees, Syncing
+from validator_supervisor.duties import Duties
 from validator_supervisor.errors import SupervisorError
 from validator_supervisor.networks import NETWORKS, Chain
 from validator_supervisor.watch import (
@@ -40,6 +41,11 @@ class Chains:
     broken: set[str] = field(default_factory=set)
     peers: int = 50
     live: dict[int, int] = field(default_factory=dict)
+    # By URL, or "" for all: the keys that are slashed.
+    slashed: dict[str, set[str]] = field(default_factory=dict)
+    # By epoch; a node offers none of the questions while there is nothing.
+    proposals: dict[int, set[int]] = field(default_factory=dict)
+    members: set[int] = field(default_factory=set)
     asked: list[tuple[str, str, object]] = field(default_factory=list)
 
     def beacon(self, url: str) -> "Fake":
@@ -84,6 +90,30 @@ class Fake:
         assert list(indices) == [0, 1]
         return self.world.live.get(epoch, 0)
 
+    def slashed(self, keys: Sequence[str]) -> dict[str, bool]:
+        self.world.note(self.url, "slashed", list(keys))
+        said = self.world.slashed.get(self.url, self.world.slashed.get("", set()))
+        return {key: key in said for key in keys}
+
+    def committees(self) -> Committees:
+        if not self.world.proposals:
+            raise SupervisorError(NOT_OFFERED, "HTTP status 404")
+        self.world.note(self.url, "period")
+        return Committees(0, 8)
+
+    def proposals(self, epoch: int, slots: range, keys: Sequence[str]) -> set[int]:
+        self.world.note(self.url, "proposals", epoch)
+        assert slots == range(32 * epoch, 32 * (epoch + 1))
+        assert list(keys) == KEYS
+        if epoch not in self.world.proposals:
+            raise SupervisorError("BeaconFailed", "HTTP status 400")
+        return set(self.world.proposals[epoch])
+
+    def in_sync_committee(self, epoch: int, indices: Sequence[int]) -> bool:
+        self.world.note(self.url, "sync", epoch)
+        assert list(indices) == [0, 1]
+        return epoch in self.world.members
+
 
 @dataclass
 class Clock:
@@ -106,11 +136,21 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock(time.time())
     monkeypatch.setattr(watcher, "time", clock)
+    monkeypatch.setattr(epochs, "time", clock)
     return clock
 
 
 @pytest.fixture
-def world(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Chains:
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(slashed, "RECORD", tmp_path / "slashed.json")
+    monkeypatch.setattr(halt, "REQUESTS", tmp_path / "halt")
+    (tmp_path / "halt").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def world(clock: Clock, places: Path, monkeypatch: pytest.MonkeyPatch) -> Chains:
+    del places
     chain = Chain("dev", int(clock.now) - SLOT * 12, 12, 32, ROOT)
     chains = Chains({HELSINKI: chain, LOCAL: chain})
     monkeypatch.setattr(watcher, "Beacon", chains.beacon)
@@ -560,11 +600,16 @@ def test_the_watch_writes_and_says_only_what_has_changed(
         """In the place of Watcher: one round after the other, then the end."""
 
         readings: dict[str, Reading]
-        attesting: dict[str, Attesting]
 
         def __init__(self, applied: Applied) -> None:
             del applied
-            self.attesting = {}
+            self.attesting: dict[str, Attesting] = {}
+            self.duties: dict[str, Duties] = {}
+            self.slashed: dict[str, list[str]] = {}
+
+        @property
+        def halting(self) -> bool:
+            return len(rounds) == 1
 
         def look(self, pool: object) -> None:
             del pool
@@ -600,7 +645,9 @@ def test_the_watch_writes_and_says_only_what_has_changed(
     alive = "WATCHDOG=1"
     assert said == [alive, "STATUS=False", "READY=1", alive, "STATUS=True", alive, alive]
     assert waited[0] <= 1
-    assert 3 * waited[-1] <= 30
+    assert 3 * waited[2] <= 30
+    # It sees soon that somebody has halted.
+    assert [seconds for seconds in waited if seconds > 1] == [waited[2], waited[4]]
 
 
 MINE = """\
@@ -721,3 +768,170 @@ def test_what_a_node_said_before_it_died_does_not_count(
         world.broken = {other}
 
     assert watch_mine(three, change) == {A: "", B: "", other: "is away"}
+
+
+EPOCH = SLOT // 32
+# Seconds of an epoch: a round in each.
+EPOCH_SECONDS = 32 * 12
+
+
+@pytest.fixture
+def pass_by(look: Look, world: Chains, clock: Clock) -> Callable[[float], Watcher]:
+    """Looks as often as the watch does while some seconds pass."""
+
+    def pass_by(seconds: float) -> Watcher:
+        end = clock.now + seconds
+        found = look()
+        while clock.now < end:
+            clock.now += HEALTHY_SECONDS
+            world.head = world.chains[LOCAL].slot(clock.now)
+            found = look()
+        return found
+
+    return pass_by
+
+
+Pass = Callable[[float], Watcher]
+
+
+def test_every_healthy_node_is_asked_for_slashed_keys_once_in_an_epoch(
+    look: Look, pass_by: Pass, world: Chains
+) -> None:
+    look()
+    look()
+    # At once, the first time.
+    assert sorted(world.questions("slashed")) == sorted([(HELSINKI, KEYS), (LOCAL, KEYS)])
+    pass_by(3 * EPOCH_SECONDS)
+    for url in (HELSINKI, LOCAL):
+        assert [asked for asked, _ in world.questions("slashed")].count(url) == 4
+
+
+def test_a_node_that_has_failed_is_asked_again_soon(
+    pass_by: Pass, world: Chains, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    answer = Fake.slashed
+
+    def fail(beacon: Fake, keys: Sequence[str]) -> dict[str, bool]:
+        answer(beacon, keys)
+        raise SupervisorError("BeaconFailed", "HTTP status 500")
+
+    monkeypatch.setattr(Fake, "slashed", fail)
+    pass_by(2 * LIVENESS + HEALTHY_SECONDS)
+    assert [asked for asked, _ in world.questions("slashed")].count(LOCAL) == 3
+    said = capsys.readouterr().err
+    assert said.count(f"slashing of main, {LOCAL}: HTTP status 500") == 1
+    monkeypatch.setattr(Fake, "slashed", answer)
+    world.asked.clear()
+    pass_by(LIVENESS)
+    assert [asked for asked, _ in world.questions("slashed")].count(LOCAL) == 1
+
+
+def test_a_key_becomes_slashed(
+    pass_by: Pass, look: Look, world: Chains, places: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pass_by(60)
+    world.slashed = {"": {KEYS[1]}}
+    found = pass_by(EPOCH_SECONDS)
+    assert found.halting
+    # Of the network of main there is no other.
+    assert [path.name for path in (places / "halt").iterdir()] == ["main"]
+    assert f"main: key {KEYS[1]} is slashed" in found.status()
+    assert found.slashed == {"main": [KEYS[1]]}
+    # Two have said so, of which one was the first.
+    assert "alone" not in capsys.readouterr().err
+    (places / "halt" / "main").unlink()
+    assert not look().halting
+    found = pass_by(2 * EPOCH_SECONDS)
+    assert not found.halting
+    assert list((places / "halt").iterdir()) == []
+    stored = json.loads((places / "slashed.json").read_text())
+    assert stored == {"main": {KEYS[0]: False, KEYS[1]: True}}
+
+
+def test_one_node_alone_halts_nothing(
+    pass_by: Pass, world: Chains, places: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pass_by(60)
+    world.slashed = {LOCAL: {KEYS[1]}}
+    found = pass_by(3 * EPOCH_SECONDS)
+    assert list((places / "halt").iterdir()) == []
+    assert found.slashed == {}
+    assert capsys.readouterr().err.count("is slashed, says local alone") == 1
+    # Nor while the other is away; who has said it stays a witness.
+    world.broken = {HELSINKI}
+    pass_by(2 * EPOCH_SECONDS)
+    assert list((places / "halt").iterdir()) == []
+    world.broken, world.slashed = set(), {LOCAL: {KEYS[1]}, HELSINKI: {KEYS[1]}}
+    assert pass_by(EPOCH_SECONDS).halting
+
+
+def test_nothing_is_asked_about_who_does_not_run(
+    pass_by: Pass, world: Chains, run_json: Path
+) -> None:
+    text = run_json.read_text()
+    run_json.unlink()
+    world.proposals = {EPOCH: {SLOT + 15}, EPOCH + 1: set()}
+    assert pass_by(100).duties == {}
+    assert world.questions("slashed") == world.questions("proposals") == []
+    run_json.write_text(text)
+    assert pass_by(LIVENESS).duties["main"].proposals == (SLOT + 15,)
+    run_json.unlink()
+    assert pass_by(LIVENESS).duties == {}
+
+
+def test_other_keys_are_asked_about_at_once(pass_by: Pass, world: Chains, run_json: Path) -> None:
+    run_json.write_text(json.dumps({"node": "local", "public_keys": KEYS * 3}))
+    pass_by(10)
+    run_json.write_text(json.dumps({"node": "local", "public_keys": KEYS[::-1]}))
+    pass_by(LIVENESS)
+    asked = [keys for url, keys in world.questions("slashed") if url == LOCAL]
+    assert asked == [KEYS, KEYS[::-1]]
+
+
+def test_duties_are_asked_of_one_node_once_in_an_epoch(
+    pass_by: Pass, world: Chains, clock: Clock
+) -> None:
+    began = SLOT - SLOT % 32
+    world.proposals = {EPOCH: {SLOT + 5, began}, EPOCH + 1: {began + 40}}
+    world.members = {EPOCH}
+    found = pass_by(20)
+    left = found.duties["main"]
+    assert (left.epoch, left.proposals) == (EPOCH + 1, (SLOT + 5, began + 40))
+    assert left.sync_until == (EPOCH // 8 + 1) * 8
+    genesis = world.chains[LOCAL].genesis_time
+    assert left.next_proposal_usec == 1_000_000 * (genesis + 12 * (SLOT + 5))
+    words = f"proposes in slot {SLOT + 5}, in the sync committee until epoch {left.sync_until}"
+    assert f"duties known through epoch {EPOCH + 1}; main: {words}" in found.status()
+    assert world.questions("proposals") == [(HELSINKI, EPOCH), (HELSINKI, EPOCH + 1)]
+    # What has passed is no longer there.
+    found = pass_by(6 * 12)
+    assert found.duties["main"].proposals == (began + 40,)
+    world.proposals = {EPOCH + 1: {began + 41}}
+    world.asked.clear()
+    assert world.questions("proposals") == []
+    found = pass_by(EPOCH_SECONDS - 6 * 12)
+    assert world.questions("proposals") == [(HELSINKI, EPOCH + 1), (HELSINKI, EPOCH + 2)]
+    assert world.questions("period") == []
+    assert (found.duties["main"].epoch, found.duties["main"].sync_until) == (EPOCH + 1, 0)
+    del clock
+
+
+def test_duties_that_are_not_said_are_not_known(
+    pass_by: Pass, world: Chains, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.proposals = {EPOCH: {SLOT + 5}}
+    assert pass_by(20).duties["main"].epoch == EPOCH
+    # No more of it: what was known ends with its epoch.
+    world.proposals = {1: set()}
+    assert pass_by(EPOCH_SECONDS).duties == {}
+    said = capsys.readouterr().err
+    assert said.count("duties of main: HTTP status 400") == 1
+
+
+def test_a_server_without_duties_is_not_held_to_them(
+    pass_by: Pass, world: Chains, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pass_by(EPOCH_SECONDS).duties == {}
+    assert world.questions("slashed")
+    assert "duties" not in capsys.readouterr().err

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lab.client import GET, PORT
 from lab.host import LabError, run
@@ -19,12 +20,20 @@ from lab.standin.beacon import Message, Pair, slashable
 FOLDER = Path(__file__).parent
 PLACE = "/usr/local/lib/standin"
 CLIENT, BEACON = f"{PLACE}/client", f"{PLACE}/beacon"
+# The program of each client that is stood in for by others.py; Nimbus has a second one.
+PROGRAMS = {
+    "lighthouse": "lighthouse",
+    "prysm": "validator",
+    "teku": "teku",
+    "nimbus": "nimbus_validator_client",
+}
 
 
 def install(machine: Machine) -> None:
-    """Put both programs into a machine: CLIENT and BEACON."""
-    for name in ("client", "beacon"):
-        machine.write(f"{PLACE}/{name}", (FOLDER / f"{name}.py").read_text(), 0o755)
+    """Put the programs into a machine: CLIENT, BEACON, and those of PROGRAMS."""
+    others = dict.fromkeys([*PROGRAMS.values(), "nimbus_beacon_node"], "others")
+    for name, file in {"client": "client", "beacon": "beacon", **others}.items():
+        machine.write(f"{PLACE}/{name}", (FOLDER / f"{file}.py").read_text(), 0o755)
 
 
 class Beacon:
@@ -95,6 +104,18 @@ class Beacon:
         found: list[Message] = self._data("/recorded")
         return found
 
+    def slash(self, key: str) -> None:
+        """Have it say that a key is slashed, from now on and after it was started again."""
+        self._data(f"/standin/slash/{key}")
+
+    def propose(self, key: str, slot: int) -> None:
+        """Have it say that a key proposes in a slot."""
+        self._data(f"/standin/propose/{key}/{slot}")
+
+    def sync(self, key: str, last: int) -> None:
+        """Have it say that a key is in the sync committee, up to an epoch."""
+        self._data(f"/standin/sync/{key}/{last}")
+
     def slashable(self) -> list[Pair]:
         """Return the pairs of messages that would be slashed."""
         return slashable(self.recorded())
@@ -110,13 +131,11 @@ class Beacon:
             time.sleep(0.2)
         raise LabError(f"no attestation of {key} above {after} within {seconds:g} s")
 
-    def _data(self, path: str) -> list[Message]:
+    def _data(self, path: str) -> Any:
         answer = self._get(path)
         if not answer:
             raise LabError("the stand-in beacon node does not answer")
-        data = json.loads(answer)["data"]
-        assert isinstance(data, list)
-        return data
+        return json.loads(answer)["data"]
 
 
 def write_keys(machine: Machine, folder: str, keystores: Mapping[str, str], password: str) -> None:

@@ -3,6 +3,9 @@
 
 What the stand-in client posts is on disk before it is answered, and survives this program.
 `GET /recorded` tells all of it, `GET /slashable` the pairs that would be slashed.
+
+What a test has it say of keys survives as well: `GET /standin/slash/KEY`, that it is slashed,
+`GET /standin/propose/KEY/SLOT`, and `GET /standin/sync/KEY/EPOCH`, the last of its committee.
 """
 
 import argparse
@@ -93,6 +96,41 @@ class Book:
         return int(record["target"])
 
 
+class Told:
+    """What it was told to say of keys, in a file of JSON lines: lists of words."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self._told: list[list[str]] = [json.loads(line) for line in lines]
+
+    def tell(self, words: list[str]) -> None:
+        """Keep what it was told."""
+        with self._path.open("a") as file:
+            file.write(json.dumps(words) + "\n")
+        self._told.append(words)
+
+    def validator(self, key: str) -> dict[str, object]:
+        """Return the state of a validator."""
+        slashed = ["slash", key] in self._told
+        return {"index": str(index_of(key)), "balance": "32000000000",
+                "status": "active_slashed" if slashed else "active_ongoing",
+                "validator": {"pubkey": key, "slashed": slashed}}  # fmt: skip
+
+    def proposals(self, slots: Sequence[int]) -> list[dict[str, str]]:
+        """Return the duties of proposers in some slots."""
+        told = [words[1:] for words in self._told if words[0] == "propose"]
+        return [{"pubkey": key, "validator_index": str(index_of(key)), "slot": slot}
+                for key, slot in told if int(slot) in slots]  # fmt: skip
+
+    def sync(self, epoch: int, indices: Sequence[str]) -> list[dict[str, object]]:
+        """Return which validators are in the sync committee of an epoch."""
+        told = [words[1:] for words in self._told if words[0] == "sync"]
+        return [{"pubkey": key, "validator_index": str(index_of(key)),
+                 "validator_sync_committee_indices": ["7"]}
+                for key, last in told if epoch <= int(last) and str(index_of(key)) in indices]  # fmt: skip
+
+
 class Chain:
     """The beacon API of one chain."""
 
@@ -100,12 +138,15 @@ class Chain:
         self._genesis: int = options.genesis
         self._seconds: int = options.seconds_per_slot
         self._delay: float = options.delay
+        self._slots: int = options.slots_per_epoch
         self._book = Book(options.record, options.slots_per_epoch)
+        self._told = Told(options.record.with_name(f"{options.record.name}.told"))
         self._fixed = {
             "/eth/v1/config/spec": {
                 "CONFIG_NAME": options.network,
                 "SECONDS_PER_SLOT": str(self._seconds),
                 "SLOTS_PER_EPOCH": str(options.slots_per_epoch),
+                "EPOCHS_PER_SYNC_COMMITTEE_PERIOD": "8",
                 "GENESIS_FORK_VERSION": "0x00000001",
             },
             "/eth/v1/beacon/genesis": {
@@ -128,8 +169,14 @@ class Chain:
                     "is_optimistic": False, "el_offline": False}  # fmt: skip
         if path == "/eth/v1/beacon/states/head/validators":
             keys = re.findall(r"0x[0-9a-f]{96}", query.lower())
-            return [{"index": str(index_of(key)), "status": "active_ongoing",
-                     "validator": {"pubkey": key, "slashed": False}} for key in keys]  # fmt: skip
+            return [self._told.validator(key) for key in keys]
+        if path.startswith("/standin/"):
+            self._told.tell(path.split("/")[2:])
+            return {}
+        proposer = re.fullmatch(r"/eth/v1/validator/duties/proposer/(\d+)", path)
+        if proposer:
+            first = int(proposer[1]) * self._slots
+            return self._told.proposals(range(first, first + self._slots))
         if path == "/recorded":
             return list(self._book.records)
         if path == "/slashable":
@@ -145,6 +192,11 @@ class Chain:
         if liveness and isinstance(body, list):
             live = self._book.live(int(liveness[1]))
             return [{"index": str(index), "is_live": int(index) in live} for index in body]
+        if path == "/eth/v1/beacon/states/head/validators" and isinstance(body, dict):
+            return [self._told.validator(key.lower()) for key in body["ids"]]
+        sync = re.fullmatch(r"/eth/v1/validator/duties/sync/(\d+)", path)
+        if sync and isinstance(body, list):
+            return self._told.sync(int(sync[1]), body)
         return None
 
 

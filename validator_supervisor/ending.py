@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from validator_supervisor import halt, run
+from validator_supervisor import halt, journal, run
 from validator_supervisor.clients import CLIENTS
 from validator_supervisor.clients.client import HALTING, Client
 from validator_supervisor.errors import SupervisorError
@@ -35,7 +35,7 @@ def client_of(directories: str) -> Client | None:
 def last_lines(unit: str, invocation: str) -> list[str]:
     """Return what a run of a unit (systemd.exec(5): $INVOCATION_ID) has logged at its end.
 
-    Nothing where journald(8) does not answer.
+    Nothing where journald(8) does not answer, which is said.
     """
     matches = [f"_SYSTEMD_UNIT={unit}", f"_SYSTEMD_INVOCATION_ID={invocation}"]
     read = ["/usr/bin/journalctl", "--quiet", "--output=cat", f"--lines={LINES}", *matches]
@@ -43,7 +43,8 @@ def last_lines(unit: str, invocation: str) -> list[str]:
         # What the client has written before its end is still on its way into the journal.
         run.run(["/usr/bin/journalctl", "--sync"], seconds=SECONDS)
         found = run.run(read, seconds=SECONDS).stdout
-    except SupervisorError:
+    except SupervisorError as failure:
+        journal.log(journal.ERROR, f"what {unit} has said at its end is not known: {failure}")
         return []
     return [line[:LINE_MAX].decode(errors="replace") for line in found.splitlines()]
 

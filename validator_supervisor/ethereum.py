@@ -37,6 +37,8 @@ from validator_supervisor.validators import Ethereum, Release
 LOOK_EPOCHS = 4
 # There from before an import until the epochs after it have been watched.
 WATCH = "watch"
+# There from before a client looks for a twin; holds the epoch in which it begins to.
+LOOK = "look"
 
 
 @dataclass(frozen=True)
@@ -92,11 +94,12 @@ def prepare(start: Start) -> list[str]:
         durable.write(start.state / WATCH, b"")
     preparation.carry_out(planned, database)
     watched = _watch(start, given, keys)
-    look_for_twin = mine.doppelganger == "always" or (watched and mine.doppelganger == "auto")
-    silent = _silent_until(given.chain, planned.wanted, look_for_twin=look_for_twin)
-    publish(start, nodes, keys, silent)
+    signed = _highest(database.read())
+    until = look(mine.doppelganger, start.state / LOOK, given.chain, signed, watched=watched)
+    (start.state / WATCH).unlink(missing_ok=True)
+    publish(start, nodes, keys, max(until, _silent_until(given.chain, planned.wanted)))
     database.begin()
-    return client.run(start.setup(nodes, look_for_twin=look_for_twin))
+    return client.run(start.setup(nodes, look_for_twin=bool(until)))
 
 
 def _empty(directory: Path) -> None:
@@ -128,20 +131,44 @@ def _watch(start: Start, given: Handover, keys: Mapping[str, Key]) -> bool:
         # Also those that are not healthy now: they may be later, and one is enough.
         beacons = [Beacon(url) for url in urls.values()]
         liveness.watch(beacons, given.chain, list(keys), clock, start.tell)
-    pending.unlink(missing_ok=True)
     return needed
 
 
-def _silent_until(known: Chain, wanted: Interchange | None, *, look_for_twin: bool) -> int:
+def look(when: str, path: Path, chain: Chain, signed: int, *, watched: bool) -> int:
+    """Return until when (Unix seconds) the client is to look for a twin itself; 0: it is not to.
+
+    With ``auto`` that is once, after a watch. But one that has ended before it signed may have
+    found a twin, and not every client says so in its exit status: it looks again. ``path`` has the
+    epoch in which it began to look, ``signed`` is the highest target in its database.
+    """
+    epoch = chain.slot(time.time()) // chain.slots_per_epoch
+    again = _began(path, epoch) > max(signed, epoch - LOOK_EPOCHS)
+    if when != "always" and not (when == "auto" and (watched or again)):
+        path.unlink(missing_ok=True)
+        return 0
+    durable.write(path, str(epoch).encode())
+    return _begin_of(chain, epoch + LOOK_EPOCHS)
+
+
+def _began(path: Path, epoch: int) -> int:
+    raw = path.read_bytes() if path.exists() else b"-1"
+    # Of what is no epoch nobody knows whether it is over.
+    return int(raw) if raw == b"-1" or (raw.isdigit() and len(raw) < 20) else epoch
+
+
+def _highest(said: Interchange | None) -> int:
+    """Return the highest target epoch of all keys; -1: there is none."""
+    keys = said.keys.values() if said else ()
+    return max((target for key in keys for _, target, _ in key.attestations), default=-1)
+
+
+def _begin_of(chain: Chain, epoch: int) -> int:
+    return chain.genesis_time + epoch * chain.slots_per_epoch * chain.seconds_per_slot
+
+
+def _silent_until(chain: Chain, wanted: Interchange | None) -> int:
     """Return when the first epoch begins in which everything may be signed again; 0: now."""
-    epochs = [0]
-    if wanted:
-        epochs += [target + 1 for key in wanted.keys.values() for _, target, _ in key.attestations]
-    if look_for_twin:
-        epochs.append(known.slot(time.time()) // known.slots_per_epoch + LOOK_EPOCHS)
-    epoch = max(epochs)
-    seconds = epoch * known.slots_per_epoch * known.seconds_per_slot
-    return known.genesis_time + seconds if epoch else 0
+    return 0 if wanted is None else _begin_of(chain, max(_highest(wanted), 0) + 1)
 
 
 def publish(start: Start, nodes: list[str], keys: Mapping[str, Key], silent_until: int) -> None:

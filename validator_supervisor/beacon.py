@@ -19,6 +19,9 @@ SECONDS = 5.0  # one request, all of it: half of the time between two looks
 # 64 validators or a whole specification are under 100 kB. As objects of ours an answer can take
 # a hundred times as much memory as it is long.
 SIZE_MAX = 1 << 17
+# The withdrawals that all validators wait for, 90 bytes each: a day of them, at eight in a block of
+# 12 s, is 5 MB.
+LONG_SECONDS, LONG_SIZE_MAX = 30.0, 5 << 20
 BATCH = 64  # keys in one GET: some servers refuse longer lines
 POSTED = 1024  # validators in one POST: 40 kB
 STATES = 128  # validators whose state one POST asks for: 60 kB of answer
@@ -32,6 +35,8 @@ ROOT = r"0x[0-9a-fA-F]{64}"
 VERSION = r"0x[0-9a-fA-F]{8}"
 PUBLIC_KEY = r"0x[0-9a-fA-F]{96}"
 VALIDATORS = "/eth/v1/beacon/states/head/validators"
+# Other words than those of now are proposed for the first two; none says more than the epochs do.
+STATUS = r"[a-zA-Z_]{1,40}"
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,19 @@ class Committees:
     epochs: int
 
 
+@dataclass(frozen=True)
+class Record:
+    """What the chain has of one validator; an epoch that is not decided is FAR_FUTURE_EPOCH."""
+
+    index: int
+    status: str
+    slashed: bool
+    activation_epoch: int
+    exit_epoch: int
+    withdrawable_epoch: int
+    credentials: str
+
+
 class Beacon:
     """One beacon node, kept connected; several threads may ask it at the same time.
 
@@ -61,6 +79,7 @@ class Beacon:
     def __init__(self, url: str) -> None:
         self.url = url
         self._server = Server(url, SECONDS, SIZE_MAX)
+        self._long = Server(url, LONG_SECONDS, LONG_SIZE_MAX)
 
     def chain(self) -> Chain:
         """GET /eth/v1/config/spec and /eth/v1/beacon/genesis."""
@@ -189,6 +208,46 @@ class Beacon:
                 return True
         return False
 
+    def record(self, public_key: str) -> Record | None:
+        """GET /eth/v1/beacon/states/head/validators: one of them; None where it is not known."""
+        data = self._data("GET", f"{VALIDATORS}?id={public_key}")
+        with self._checked():
+            for item in data.items():
+                keys = item.mapping()
+                validator = keys["validator"].mapping()
+                if validator["pubkey"].string().lower() == public_key.lower():
+                    return _record(keys, validator)
+        return None
+
+    def exit_age(self) -> int:
+        """GET /eth/v1/config/spec: for how many epochs a validator must be active before it exits.
+
+        SHARD_COMMITTEE_PERIOD.
+        """
+        specification = self._data("GET", "/eth/v1/config/spec")
+        with self._checked():
+            return _number(specification.mapping()["SHARD_COMMITTEE_PERIOD"])
+
+    def partial_withdrawals(self, index: int) -> list[int]:
+        """GET /eth/v1/beacon/states/head/pending_partial_withdrawals: the epochs of a validator's.
+
+        There are none before Electra, where it is not offered, or the question is said to be wrong.
+        """
+        path = "/eth/v1/beacon/states/head/pending_partial_withdrawals"
+        try:
+            data = self._data("GET", path, server=self._long, unknown=(400, *UNKNOWN))
+        except SupervisorError as failure:
+            if failure.code != NOT_OFFERED:
+                raise
+            return []
+        with self._checked():
+            every = [item.mapping() for item in data.items()]
+            return [
+                _number(one["withdrawable_epoch"])
+                for one in every
+                if _number(one["validator_index"]) == index
+            ]
+
     def live(self, epoch: int, indices: Sequence[int]) -> int:
         """How many of the validators were seen to sign in an epoch."""
         starts = range(0, len(indices), POSTED)
@@ -225,9 +284,11 @@ class Beacon:
         path: str,
         body: bytes | None = None,
         unknown: Sequence[int] = UNKNOWN,
+        *,
+        server: Server | None = None,
     ) -> Value:
         try:
-            answer = self._server.request(method, path, body)
+            answer = (server or self._server).request(method, path, body)
         except SupervisorError as failure:
             raise _failed(failure.message) from None
         if not 200 <= answer.status < 300:
@@ -248,6 +309,18 @@ class Beacon:
 def _failed(reason: str) -> SupervisorError:
     # It holds the other side's words, and goes to terminals and to D-Bus, which takes no NUL.
     return SupervisorError("BeaconFailed", printable(reason[:200]), exit_status=TEMPORARY)
+
+
+def _record(keys: Mapping[str, Value], validator: Mapping[str, Value]) -> Record:
+    return Record(
+        _number(keys["index"]),
+        keys["status"].string(STATUS, "a status"),
+        validator["slashed"].boolean(),
+        _number(validator["activation_epoch"]),
+        _number(validator["exit_epoch"]),
+        _number(validator["withdrawable_epoch"]),
+        validator["withdrawal_credentials"].string(ROOT, "withdrawal credentials").lower(),
+    )
 
 
 def _seconds_per_slot(spec: Mapping[str, Value]) -> int:

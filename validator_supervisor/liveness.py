@@ -64,8 +64,8 @@ def _epoch(chain: Chain, now: float) -> int:
     return chain.slot(now) // chain.slots_per_epoch
 
 
-def _behind(beacon: Beacon, chain: Chain, now: float) -> str:
-    """Return why a node would not know who signs on the chain, or ``""``."""
+def behind(beacon: Beacon, chain: Chain, now: float) -> str:
+    """Return why a node would not know what is on the chain now, or ``""``."""
     target = Target(beacon.url, ANY)
     # How many peers it has does not matter: its head moves, or it does not.
     return problem_of(target, beacon.chain(), chain, beacon.syncing(), UNKNOWN, now)
@@ -80,12 +80,12 @@ def _look(
         try:
             indices = beacon.indices(keys)
             live = beacon.live(epoch, indices) if indices else 0
-            # One that is behind has not seen who is silent; what it has seen, it has.
-            behind = not live and _behind(beacon, chain, now)
+            # One that is late has not seen who is silent; what it has seen, it has.
+            late = not live and behind(beacon, chain, now)
         except SupervisorError as failure:
             journal.log(journal.NOTICE, f"{beacon.url}: {failure.message}")
             continue
-        answered = answered or not behind
+        answered = answered or not late
         if live:
             sign = f"somebody else signs with {live} of {len(keys)} keys, says {beacon.url}"
     return answered, sign

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from validator_supervisor import beacon
 from validator_supervisor.beacon import (
     BATCH,
+    FAR_FUTURE_EPOCH,
     NOT_OFFERED,
     POSTED,
     STATES,
     Beacon,
     Committees,
+    Record,
     Syncing,
 )
 from validator_supervisor.errors import TEMPORARY, SupervisorError
@@ -723,3 +725,123 @@ def test_no_more_are_live_than_were_asked_about_in_each_batch() -> None:
 def test_unexpected_liveness(answer: object) -> None:
     with serving(answering(data(answer))) as node:
         failure(lambda: Beacon(node.url).live(7, [1]))
+
+
+KEY = "0x" + "ab" * 48
+VALIDATOR = {
+    "pubkey": KEY.upper().replace("X", "x"),
+    "withdrawal_credentials": "0x01" + "CD" * 31,
+    "slashed": False,
+    "activation_epoch": "5",
+    "exit_epoch": str(FAR_FUTURE_EPOCH),
+    "withdrawable_epoch": str(FAR_FUTURE_EPOCH),
+    "effective_balance": 7,
+}
+ITEM = {"index": "3", "status": "active_ongoing", "validator": VALIDATOR, "balance": None}
+FAR = FAR_FUTURE_EPOCH
+
+
+def test_what_the_chain_has_of_a_validator() -> None:
+    other = {**ITEM, "index": "9", "validator": {**VALIDATOR, "pubkey": "0x" + "cd" * 48}}
+    with serving(answering(data([other, ITEM]))) as node:
+        found = Beacon(node.url).record(KEY)
+    credentials = "0x01" + "cd" * 31
+    assert found == Record(3, "active_ongoing", False, 5, FAR, FAR, credentials)
+    path = f"/eth/v1/beacon/states/head/validators?id={KEY}"
+    assert node.requests[0].startswith(f"GET {path} HTTP/1.1\r\n".encode())
+
+
+@pytest.mark.parametrize("answer", [[], [{**ITEM, "validator": {**VALIDATOR, "pubkey": "0x"}}]])
+def test_a_validator_that_the_chain_does_not_have(answer: object) -> None:
+    with serving(answering(data(answer))) as node:
+        assert Beacon(node.url).record(KEY) is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {}, None, "x", [None], [{}], [5], [{**ITEM, "index": 3}], [{**ITEM, "status": "\x1b[2J"}],
+        [{**ITEM, "status": ""}], [{**ITEM, "validator": None}], [{**ITEM, "index": str(2**64)}],
+        *[[{**ITEM, "validator": {**VALIDATOR, name: wrong}}]
+          for name in VALIDATOR if name not in ("pubkey", "effective_balance")
+          for wrong in (None, 5, "x", "-1", "0x00", [5])],
+        *[[{**ITEM, "validator": {k: v for k, v in VALIDATOR.items() if k != name}}]
+          for name in VALIDATOR if name != "effective_balance"],
+    ],
+)  # fmt: skip
+def test_unexpected_records(answer: object) -> None:
+    with serving(answering(data(answer))) as node:
+        assert "unexpected answer" in failure(lambda: Beacon(node.url).record(KEY))
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(["3", KEY]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from([*ITEM, *VALIDATOR, "validator_index"]), inner)
+    ),
+    max_leaves=12,
+)
+
+
+@given(PLAIN, st.sampled_from(["record", "exit_age", "partial_withdrawals"]))
+@settings(max_examples=80)
+def test_any_data_about_an_exit_is_read_or_an_expected_failure(said: object, name: str) -> None:
+    asked: dict[str, list[object]] = {"record": [KEY], "partial_withdrawals": [3]}
+    with serving(answering(data(said))) as node, contextlib.suppress(SupervisorError):
+        found = getattr(Beacon(node.url), name)(*asked.get(name, []))
+        assert found is None or isinstance(found, Record | int | list)
+
+
+def test_how_long_a_validator_must_be_active() -> None:
+    with serving(answering(data(SPEC | {"SHARD_COMMITTEE_PERIOD": "64"}))) as node:
+        assert Beacon(node.url).exit_age() == 64
+    for wrong in (None, 64, "-1"):
+        with serving(answering(data({**SPEC, "SHARD_COMMITTEE_PERIOD": wrong}))) as node:
+            assert "unexpected answer" in failure(Beacon(node.url).exit_age)
+    with serving(answering(data(SPEC))) as node:
+        failure(Beacon(node.url).exit_age)
+
+
+def waiting(index: object, epoch: object) -> dict[str, object]:
+    return {"validator_index": index, "amount": "1", "withdrawable_epoch": epoch}
+
+
+def test_partial_withdrawals_of_one_validator() -> None:
+    every = [waiting("3", "9"), waiting("4", "8"), waiting("3", "7")]
+    with serving(answering(data(every))) as node:
+        assert Beacon(node.url).partial_withdrawals(3) == [9, 7]
+    path = b"/eth/v1/beacon/states/head/pending_partial_withdrawals"
+    assert node.requests[0].startswith(b"GET " + path + b" HTTP/1.1")
+
+
+@pytest.mark.parametrize("status", ["400 pre-electra", "404 x", "405 x"])
+def test_no_partial_withdrawals_where_they_are_not_offered(status: str) -> None:
+    with serving(answering(http(b"", status))) as node:
+        assert Beacon(node.url).partial_withdrawals(3) == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [None, {}, [5], [{}], [waiting(3, "9")], [waiting("3", 9)], [waiting("3", "x")]],
+)
+def test_unexpected_partial_withdrawals(answer: object) -> None:
+    with serving(answering(data(answer))) as node:
+        failure(lambda: Beacon(node.url).partial_withdrawals(3))
+
+
+def test_partial_withdrawals_that_fail_are_not_none() -> None:
+    with serving(answering(http(b"", "500 x"))) as node:
+        failure(lambda: Beacon(node.url).partial_withdrawals(3))
+
+
+def test_partial_withdrawals_may_be_many_and_not_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many = data([waiting(str(number), "9") for number in range(3000)])
+    assert len(many) > beacon.SIZE_MAX
+    with serving(answering(many)) as node:
+        assert Beacon(node.url).partial_withdrawals(3) == [9]
+    monkeypatch.setattr(beacon, "LONG_SIZE_MAX", 10_000)
+    with serving(answering(many)) as node:
+        assert failure(lambda: Beacon(node.url).partial_withdrawals(3)) == "answer is too long"

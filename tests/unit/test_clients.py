@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 from collections.abc import Sequence
 from dataclasses import replace
@@ -135,6 +136,25 @@ PROTECTION = {
         for command in (EXPORT, IMPORT)
     },
 }  # fmt: skip
+# The keystore is KEYS[0]; of the beacon nodes two take the first.
+EXIT = {
+    "lighthouse": [
+        "/c", "--network", "mainnet", "account", "validator", "--validators-dir", f"{K}/validators",
+        "exit", "--keystore", f"{K}/validators/{KEYS[0]}/voting-keystore.json",
+        "--password-file", f"{K}/secrets/{KEYS[0]}", "--beacon-node", ONE,
+        "--no-confirmation", "--no-wait",
+    ],
+    "teku": [
+        "/c", "voluntary-exit", "--network=mainnet", f"--beacon-node-api-endpoint={ONE}",
+        f"--validator-keys={K}/keystores:{K}/passwords", f"--validator-public-keys={KEYS[0]}",
+        "--confirmation-enabled=false",
+    ],
+    "lodestar": [
+        "/c", "validator", "voluntary-exit", "--network", "mainnet",
+        "--dataDir", K, "--validatorsDbDir", f"{D}/validator-db", "--logFile", "none",
+        "--beaconNodes", ONE, "--beaconNodes", TWO, "--pubkeys", KEYS[0], "--yes", "--force",
+    ],
+}  # fmt: skip
 every_client = pytest.mark.parametrize("name", NAMES)
 
 
@@ -174,6 +194,33 @@ def test_recorded_arguments(name: str, main: Ethereum) -> None:
     assert words == RUN[name] + ADDED[name]
     for command, expected in PROTECTION[name].items():
         assert client.protection(Setup(main, STATE, [ONE, TWO]), command, FILE) == expected
+
+
+@every_client
+def test_recorded_arguments_of_an_exit(name: str, main: Ethereum) -> None:
+    client = CLIENTS[name]
+    assert bool(client.exit) == (name in EXIT)
+    assert bool(client.no_exit) == (name not in EXIT)
+    if client.exit:
+        assert client.exit(Setup(main, STATE, [ONE, TWO]), KEYS[0]) == EXIT[name]
+        own = replace(main, network="ours", args=("--testnet-dir=/etc/ours", "--params.X", "0"))
+        words = client.exit(Setup(own, STATE, [ONE]), KEYS[0])
+        assert ("--testnet-dir=/etc/ours" in words) == (name != "teku")
+        # The parameters of a development chain are Lodestar's.
+        assert (words[-2:] == ["--params.X", "0"]) == (name == "lodestar")
+        assert "mainnet" not in " ".join(words)
+
+
+@every_client
+def test_the_files_of_an_exit_are_those_that_are_laid_out(
+    name: str, place: Place, keys: dict[str, Key], main: Ethereum
+) -> None:
+    client, (key, *_) = CLIENTS[name], keys
+    client.install(place, {key: keys[key]})
+    words = client.exit(Setup(main, place, [ONE]), key) if client.exit else []
+    for word in words:
+        for path in re.findall(rf"{place.keys}[^:]*", word):
+            assert Path(path).exists(), word
 
 
 @every_client

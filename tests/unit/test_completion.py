@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import pytest
 
 from validator_supervisor import config
 from validator_supervisor.applied import Applied, assign_ports
+from validator_supervisor.cli import completion
 from validator_supervisor.document import parse
 
 TREE = Path(__file__).resolve().parents[2]
@@ -61,8 +63,8 @@ def offered(text: str, tmp_path: Path) -> Offered:
         (
             "",
             "status start stop restart enable disable connect set-release releases "
-            "import-keystore remove-key take-over resume logs authorize unlock lock init-identity "
-            "recovery-kit passphrase rotate-identity backup slashing",
+            "import-keystore remove-key take-over exit resume logs authorize unlock lock "
+            "init-identity recovery-kit passphrase rotate-identity backup slashing",
         ),
         ("re", "recovery-kit releases remove-key restart resume"),
         ("set-release m", "main"),
@@ -83,6 +85,9 @@ def offered(text: str, tmp_path: Path) -> Offered:
         ("remove-key main 0x --", "--help --out --confirm --no-watch --json"),
         ("take-over m", "main"),
         ("take-over main --", "--help --no-watch --now --confirm"),
+        ("exit m", "main"),
+        ("exit main ", ""),
+        ("exit main 0x --", "--help --confirm --json"),
         ("connect ", "hub main other"),
         # Its own nodes; a command has none.
         ("connect main ", "helsinki local"),
@@ -120,3 +125,28 @@ def test_what_is_offered(offered: Offered, line: str, words: str) -> None:
 def test_a_damaged_file_is_silence(offered: Offered, applied: bytes) -> None:
     assert offered("start ", applied) == []
     assert "start" in offered("s", applied)
+
+
+KEY = "0x" + "ab" * 48
+
+
+@pytest.mark.parametrize(
+    ("stored", "keys"),
+    [
+        ({"node": "n", "public_keys": [KEY]}, [KEY]),
+        ({"public_keys": []}, []),
+        # It is the validator's own, and goes to a shell.
+        ({"public_keys": [KEY, "$(id)"]}, []),
+        ({"public_keys": [KEY + "\n"]}, []),
+        ({"public_keys": 5}, []),
+        ({}, []),
+        ([], []),
+    ],
+)
+def test_keys_of_a_validator_that_runs(stored: object, keys: list[str], tmp_path: Path) -> None:
+    assert completion._public_keys("main", tmp_path) == []
+    file = tmp_path / "main/run.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps(stored))
+    assert completion._public_keys("main", tmp_path) == keys
+    assert completion._public_keys("other", tmp_path) == []

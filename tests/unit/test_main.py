@@ -70,7 +70,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         [], ["start"], ["start", "a", ""], ["stop", "\udcff"], ["unknown"], ["--x"],
         ["connect"], ["connect", "a"], ["connect", "a", ""], ["connect", "a", "b", "--clear"],
-        ["authorize"], ["logs", "--lines"], ["status", "a"],
+        ["authorize"], ["exit", "a"], ["exit", "a", ""], ["logs", "--lines"], ["status", "a"],
     ],
 )  # fmt: skip
 def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

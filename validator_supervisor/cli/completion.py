@@ -2,17 +2,22 @@
 
 import argparse
 import contextlib
+from pathlib import Path
 
 from argcomplete import CompletionFinder
 from argcomplete.completers import FilesCompleter  # type: ignore[import-untyped]
 
 from validator_supervisor.applied import Applied
+from validator_supervisor.document import read_json
 from validator_supervisor.errors import SupervisorError
 from validator_supervisor.validators import CLIENTS
 
 # syslog(3), as journalctl(1) takes them.
 PRIORITIES = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
 
+# Where a validator says what it was started with.
+RUNTIME = Path("/run/validator")
+KEY = r"0x[0-9a-f]{96}"
 # Arguments that are files.
 FILES = ("file", "slashing_protection", "identity", "kit", "origin", "to", "out")
 
@@ -66,7 +71,17 @@ def values(applied: Applied, validator: str) -> dict[str, list[str]]:
         "preferred": list(applied.beacons(chosen) if chosen else nodes),
         "unit": list(dict.fromkeys([*validators, *tunnels])),
         "node": tunnels,
+        "public_key": _public_keys(chosen.name) if chosen else [],
         "source": [node.name for node in nodes.values() if node.backups],
         "priority": list(PRIORITIES),
         "client": list(CLIENTS),
     }
+
+
+def _public_keys(validator: str, runtime: Path = RUNTIME) -> list[str]:
+    """Return the keys that a validator was started with; the file is the validator's own."""
+    try:
+        stored = read_json(runtime / validator / "run.json").mapping()["public_keys"]
+        return [item.string(KEY, "a public key") for item in stored.items()]
+    except (KeyError, SupervisorError):
+        return []

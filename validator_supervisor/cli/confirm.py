@@ -1,4 +1,4 @@
-"""A person's word for what cannot be undone: the validator's name, typed on the terminal."""
+"""A person's word for what cannot be undone: a name or a key, typed on the terminal."""
 
 from pathlib import Path
 
@@ -10,15 +10,17 @@ TERMINAL = Path("/dev/tty")
 LINE_MAX = 100
 
 
-def typed(name: str, option: str, terminal: Path = TERMINAL) -> None:
-    """Ask for the name of the validator; ``option`` is what a script gives instead.
+def typed(
+    name: str, option: str, terminal: Path = TERMINAL, what: str = "the validator's name"
+) -> None:
+    """Ask for the name, which is ``what``; ``option`` is what a script gives instead.
 
     Raises SupervisorError ``NotConfirmed``.
     """
     try:
         # Standard input may be anything; this is where a person is.
         with terminal.open("r+b", buffering=0) as opened:
-            opened.write(f"Type the validator's name ({printable(name)}) to go on: ".encode())
+            opened.write(f"Type {what} ({printable(name)}) to go on: ".encode())
             answer = opened.readline(LINE_MAX)
     except OSError:
         raise SupervisorError(

@@ -37,6 +37,12 @@ def add(commands: Any, name: Callable[[str], str], descriptor: Callable[[str], i
     over.add_argument("name", metavar="NAME", type=name)
     add_orders(over)
     over.set_defaults(run=_take_over)
+    out = commands.add_parser("exit", help="have a key leave the chain for good")
+    out.add_argument("name", metavar="NAME", type=name)
+    out.add_argument("public_key", metavar="PUBKEY", type=name)
+    out.add_argument("--confirm", metavar="PUBKEY", help="the key again, instead of typing it")
+    out.add_argument("--json", action="store_true", help="print JSON")
+    out.set_defaults(run=_exit)
     resume = commands.add_parser("resume", help="clear a halt, after you have read why")
     resume.add_argument("name", metavar="NAME", type=name)
     resume.add_argument("--yes", action="store_true", help="do not ask")
@@ -83,6 +89,14 @@ def _take_over(given: argparse.Namespace) -> int:
 
     options = take_over.Given(given.no_watch, given.now, given.confirm)
     return take_over.take_over(Client(), given.name, options)
+
+
+def _exit(given: argparse.Namespace) -> int:
+    from validator_supervisor.cli import exit_key
+    from validator_supervisor.cli.client import Client
+
+    client, key = Client(), given.public_key
+    return exit_key.exit_key(client, given.name, key, given.confirm, as_json=given.json)
 
 
 def start(given: argparse.Namespace) -> int:

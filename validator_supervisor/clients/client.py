@@ -66,7 +66,9 @@ class Client:
     it from starting again. ``durable``: a message is on disk before it is signed, so that a power
     cut loses none. ``stop_seconds`` is how long it may take to stop before it is killed,
     ``stopped`` the status with which it exits then. ``statuses`` and ``signs`` are what an end of
-    it means; most ends mean nothing.
+    it means; most ends mean nothing. ``exit`` is the client's own command for the voluntary exit of
+    one key while it runs; it is given a place with that key alone. None: it has none that works
+    without a person or beside the client, as ``no_exit`` says.
     """
 
     run: Callable[[Setup], list[str]]
@@ -80,4 +82,6 @@ class Client:
     stopped: int = 0
     empty: Callable[[Place], None] = _made
     exported: str = ".fresh.json"
+    exit: Callable[[Setup, str], list[str]] | None = None
+    no_exit: str = ""
     locks: Callable[[Place], list[Path]] = _no_locks

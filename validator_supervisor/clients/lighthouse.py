@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # Of another network its arguments say where it is described.
 NETWORKS = ("mainnet", "gnosis", "chiado", "sepolia", "holesky", "hoodi")
 PROTECTION = "slashing_protection.sqlite"
+KEYSTORE = "voting-keystore.json"
 
 
 def _run(setup: Setup) -> list[str]:
@@ -59,6 +60,15 @@ def _protection(setup: Setup, command: str, file: Path) -> list[str]:
     return [*words, "slashing-protection", command, str(file)]
 
 
+def _exit(setup: Setup, key: str) -> list[str]:
+    words = [setup.validator.release.binary, *_network(setup.validator), "account", "validator"]
+    words += ["--validators-dir", str(_validators(setup.place)), "exit"]
+    words += ["--keystore", str(_validators(setup.place) / key / KEYSTORE)]
+    words += ["--password-file", str(_secrets(setup.place) / key)]
+    # It takes one. What becomes of the exit it would wait for without an end.
+    return [*words, "--beacon-node", setup.beacons[0], "--no-confirmation", "--no-wait"]
+
+
 def _install(place: Place, keys: Mapping[str, "Key"]) -> None:
     validators, secrets = _validators(place), _secrets(place)
     for directory in (validators, secrets):
@@ -67,7 +77,7 @@ def _install(place: Place, keys: Mapping[str, "Key"]) -> None:
     for name, key in keys.items():
         folder = validators / name
         folder.mkdir(exist_ok=True)
-        keystore, password = folder / "voting-keystore.json", secrets / name
+        keystore, password = folder / KEYSTORE, secrets / name
         keystore.write_bytes(key.keystore)
         password.write_bytes(key.password)
         definitions.append(
@@ -114,6 +124,7 @@ CLIENT = Client(
     durable=True,
     stop_seconds=20,
     empty=_empty,
+    exit=_exit,
     signs=(
         Sign(DOPPELGANGER, r"\b(CRIT|ERROR|ERRO)\s+Doppelganger\(s\) detected"),
         Sign(DOPPELGANGER, r"^Doppelganger detected\.$"),

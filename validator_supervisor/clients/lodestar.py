@@ -55,6 +55,14 @@ def _protection(setup: Setup, command: str, file: Path) -> list[str]:
     return [*words, "--file", str(file), *setup.validator.args]
 
 
+def _exit(setup: Setup, key: str) -> list[str]:
+    words = [setup.validator.release.binary, "validator", "voluntary-exit", *_common(setup)]
+    # Without this word it is all of them. 1.5.1 needs to be forced while the client runs; newer
+    # ones force themselves.
+    words += ["--pubkeys", key, "--yes", "--force"]
+    return [*words, *setup.validator.args]
+
+
 def _install(place: Place, keys: Mapping[str, "Key"]) -> None:
     (place.keys / "secrets").mkdir(parents=True, exist_ok=True)
     for name, key in keys.items():
@@ -81,6 +89,7 @@ CLIENT = Client(
     install=_install,
     database=_database,
     locks=_locks,
+    exit=_exit,
     durable=False,
     stop_seconds=20,
     signs=(

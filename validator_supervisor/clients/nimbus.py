@@ -94,6 +94,7 @@ CLIENT = Client(
     durable=False,
     stop_seconds=20,
     empty=_empty,
+    no_exit="its own command needs the keystore that the client has locked, and a terminal",
     # beacon_chain/nimbus_binary_common.nim: QuitDoppelganger, QuitSlashing
     statuses={129: DOPPELGANGER, 198: SLASHED},
     signs=(

@@ -99,6 +99,7 @@ CLIENT = Client(
     stop_seconds=20,
     empty=_empty,
     exported=EXPORTED,
+    no_exit="its own command asks a beacon node of Prysm over gRPC, and no other",
     signs=(
         Sign(DOPPELGANGER, r"Duplicate instances exists in the network"),
         Sign(LOCKED, r"cannot obtain database lock"),

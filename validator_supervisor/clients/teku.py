@@ -55,6 +55,17 @@ def _protection(setup: Setup, command: str, file: Path) -> list[str]:
     return [*words, f"--to={file}" if command == EXPORT else f"--from={file}"]
 
 
+def _exit(setup: Setup, key: str) -> list[str]:
+    validator, place = setup.validator, setup.place
+    words = [validator.release.binary, "voluntary-exit"]
+    if validator.network in NETWORKS:
+        words += [f"--network={validator.network}"]
+    words += [f"--beacon-node-api-endpoint={setup.beacons[0]}"]
+    words += [f"--validator-keys={place.keys / 'keystores'}:{place.keys / 'passwords'}"]
+    # Without this word it is all of them.
+    return [*words, f"--validator-public-keys={key}", "--confirmation-enabled=false"]
+
+
 def _install(place: Place, keys: Mapping[str, "Key"]) -> None:
     keystores, passwords = place.keys / "keystores", place.keys / "passwords"
     for directory in (keystores, passwords):
@@ -86,6 +97,7 @@ CLIENT = Client(
     install=_install,
     database=_database,
     locks=_locks,
+    exit=_exit,
     durable=False,
     stop_seconds=30,
     empty=_empty,

@@ -84,9 +84,9 @@ class Chain:
 
     @classmethod
     @contextlib.contextmanager
-    def started(cls, namespace: Path, address: str, folder: Path) -> Iterator["Chain"]:
-        """Start a chain in a namespace and wait until its API answers."""
-        argv: list[str | Path | int] = ["dev", *PARAMETERS, "--dataDir", folder, "--genesisValidators", VALIDATORS,
+    def started(cls, namespace: Path, address: str, folder: Path, *words: str) -> Iterator["Chain"]:
+        """Start a chain in a namespace and wait until its API answers; ``words`` are options."""
+        argv: list[str | Path | int] = ["dev", *PARAMETERS, *words, "--dataDir", folder, "--genesisValidators", VALIDATORS,
                 "--startValidators", f"0..{KEPT - 1}", "--server", f"http://127.0.0.1:{PORT}",
                 "--rest", "--rest.address", "0.0.0.0", "--rest.port", PORT, "--rest.namespace", "*",
                 "--listenAddress", "127.0.0.1", "--port", 9000, "--discv5", "false",

@@ -69,10 +69,10 @@ class World:
         """Return the chain's address as seen from the nodes."""
         return f"{self.network.addresses['chain']}:{PORT}"
 
-    def chain(self, folder: Path) -> contextlib.AbstractContextManager[Chain]:
-        """Start the development chain on this network."""
+    def chain(self, folder: Path, *words: str) -> contextlib.AbstractContextManager[Chain]:
+        """Start the development chain on this network; ``words`` are more of its options."""
         space = Path("/run/netns") / f"{self.network.prefix}-chain"
-        return Chain.started(space, self.network.addresses["chain"], folder)
+        return Chain.started(space, self.network.addresses["chain"], folder, *words)
 
     def host_key(self, node: str) -> str:
         """Return a node's host key, as its operator reads it there."""
@@ -94,8 +94,8 @@ class World:
         assert isinstance(validators, dict)
         validators[name] = keys
 
-    def lodestar_validator(self, name: str) -> None:
-        """Add a validator that runs Lodestar on the development chain."""
+    def lodestar_validator(self, name: str, *words: str) -> None:
+        """Add a validator that runs Lodestar on the development chain; ``words`` as for that."""
         self.host.write("/etc/validator-supervisor/lodestar.env", environment_file())
         self.validator(
             name,
@@ -103,7 +103,7 @@ class World:
             network="dev",
             fee_recipient=FEE_RECIPIENT,
             release={"client": "lodestar", "binary": "/opt/lodestar/lodestar"},
-            args=PARAMETERS,
+            args=[*PARAMETERS, *words],
             environment_file="/etc/validator-supervisor/lodestar.env",
         )
 

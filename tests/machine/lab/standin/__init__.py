@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from lab.client import GET, PORT
 from lab.host import LabError, run
@@ -98,6 +99,11 @@ class Beacon:
             if time.monotonic() > end:
                 raise LabError("the stand-in beacon node does not start")
             time.sleep(0.1)
+
+    def says(self, **changed: object) -> None:
+        """Have it say something else (lab/standin/beacon.py, Said)."""
+        if not self._get(f"/says?{quote(json.dumps(changed))}"):
+            raise LabError("the stand-in beacon node does not answer")
 
     def recorded(self) -> list[Message]:
         """Return every signed message that it was sent, oldest first."""

@@ -5,7 +5,8 @@ What the stand-in client posts is on disk before it is answered, and survives th
 `GET /recorded` tells all of it, `GET /slashable` the pairs that would be slashed.
 
 What a test has it say of keys survives as well: `GET /standin/slash/KEY`, that it is slashed,
-`GET /standin/propose/KEY/SLOT`, and `GET /standin/sync/KEY/EPOCH`, the last of its committee.
+`GET /standin/propose/KEY/SLOT`, and `GET /standin/sync/KEY/EPOCH`, the last of its committee. What it says of
+validators, and of itself, as long as it runs: `GET /says?JSON` (class Told).
 """
 
 import argparse
@@ -20,12 +21,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 Message = dict[str, str | int | float]
 Pair = tuple[str, Message, Message]
 # Fixed, so that the chain is the same after a restart.
 GENESIS = 1606824023
 ROOT = "0x" + "5a" * 32
+NEVER = str((1 << 64) - 1)
 KINDS = {"block": {"slot"}, "attestation": {"source", "target"}}
 
 
@@ -97,10 +101,18 @@ class Book:
 
 
 class Told:
-    """What it was told to say of keys, in a file of JSON lines: lists of words."""
+    """What it was told to say of keys, in a file of JSON lines: lists of words.
+
+    And, as long as it runs: ``{"KEY": {...}}`` changes members of a validator, ``{"syncing":
+    {...}}`` those of the node, ``{"partial": [...]}`` the pending partial withdrawals (null: not
+    offered).
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.syncing: dict[str, object] = {}
+        self.partial: list[object] | None = None
+        self._changed: dict[str, dict[str, object]] = {}
         lines = path.read_text().splitlines() if path.exists() else []
         self._told: list[list[str]] = [json.loads(line) for line in lines]
 
@@ -110,12 +122,32 @@ class Told:
             file.write(json.dumps(words) + "\n")
         self._told.append(words)
 
+    def change(self, wanted: dict[str, Any]) -> None:
+        """Say something else from now on."""
+        self.syncing = wanted.pop("syncing", self.syncing)
+        self.partial = wanted.pop("partial", self.partial)
+        self._changed |= wanted
+
     def validator(self, key: str) -> dict[str, object]:
-        """Return the state of a validator."""
+        """Return the state of a validator: active for ever, but for what was told."""
+        own = dict(self._changed.get(key, {}))
         slashed = ["slash", key] in self._told
-        return {"index": str(index_of(key)), "balance": "32000000000",
-                "status": "active_slashed" if slashed else "active_ongoing",
-                "validator": {"pubkey": key, "slashed": slashed}}  # fmt: skip
+        return {
+            "index": str(index_of(key)),
+            "balance": "32000000000",
+            "status": own.pop("status", "active_slashed" if slashed else "active_ongoing"),
+            "validator": {
+                "pubkey": key,
+                "withdrawal_credentials": "0x00" + "ab" * 31,
+                "effective_balance": "32000000000",
+                "slashed": slashed,
+                "activation_eligibility_epoch": "0",
+                "activation_epoch": "0",
+                "exit_epoch": NEVER,
+                "withdrawable_epoch": NEVER,
+                **own,
+            },
+        }
 
     def proposals(self, slots: Sequence[int]) -> list[dict[str, str]]:
         """Return the duties of proposers in some slots."""
@@ -137,8 +169,8 @@ class Chain:
     def __init__(self, options: argparse.Namespace) -> None:
         self._genesis: int = options.genesis
         self._seconds: int = options.seconds_per_slot
-        self._delay: float = options.delay
         self._slots: int = options.slots_per_epoch
+        self._delay: float = options.delay
         self._book = Book(options.record, options.slots_per_epoch)
         self._told = Told(options.record.with_name(f"{options.record.name}.told"))
         self._fixed = {
@@ -148,6 +180,7 @@ class Chain:
                 "SLOTS_PER_EPOCH": str(options.slots_per_epoch),
                 "EPOCHS_PER_SYNC_COMMITTEE_PERIOD": "8",
                 "GENESIS_FORK_VERSION": "0x00000001",
+                "SHARD_COMMITTEE_PERIOD": "256",
             },
             "/eth/v1/beacon/genesis": {
                 "genesis_time": str(self._genesis),
@@ -164,12 +197,17 @@ class Chain:
         if method == "POST":
             return self._posted(path, json.loads(body or b"null"))
         if path == "/eth/v1/node/syncing":
-            head = max(0, int(time.time() - self._genesis) // self._seconds)
+            head = self._slot()
             return {"head_slot": str(head), "sync_distance": "0", "is_syncing": False,
-                    "is_optimistic": False, "el_offline": False}  # fmt: skip
+                    "is_optimistic": False, "el_offline": False, **self._told.syncing}  # fmt: skip
         if path == "/eth/v1/beacon/states/head/validators":
             keys = re.findall(r"0x[0-9a-f]{96}", query.lower())
             return [self._told.validator(key) for key in keys]
+        if path == "/eth/v1/beacon/states/head/pending_partial_withdrawals":
+            return self._told.partial
+        if path == "/says":
+            self._told.change(json.loads(unquote(query)))
+            return {}
         if path.startswith("/standin/"):
             self._told.tell(path.split("/")[2:])
             return {}
@@ -183,10 +221,22 @@ class Chain:
             return slashable(list(self._book.records))
         return self._fixed.get(path)
 
+    def _slot(self) -> int:
+        return max(0, int(time.time() - self._genesis) // self._seconds)
+
+    def _epoch(self) -> int:
+        return self._slot() // self._slots
+
     def _posted(self, path: str, body: object) -> object | None:
         if path == "/standin/signed" and isinstance(body, dict):
             time.sleep(self._delay)
             self._book.write(body)
+            return {}
+        if path == "/standin/exit" and isinstance(body, list):
+            epoch = self._epoch() + 5
+            self._told.change(
+                {k: {"status": "active_exiting", "exit_epoch": str(epoch)} for k in body}
+            )
             return {}
         liveness = re.fullmatch(r"/eth/v1/validator/liveness/(\d+)", path)
         if liveness and isinstance(body, list):

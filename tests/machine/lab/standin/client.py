@@ -10,7 +10,8 @@ Environment: STANDIN_SEED is the head it sees, random for each process; STANDIN_
 source is late; STANDIN_EAGER=1 tries to attest in every slot instead of once in an epoch;
 STANDIN_DELAY seconds pass between database and message; STANDIN_DURABLE=1 makes the fsync;
 STANDIN_VERSION=5 exports as newer ones do; STANDIN_STOPPED is the status when it is asked to stop;
-STANDIN_ASKS=0 imports without a beacon node.
+STANDIN_ASKS=0 imports without a beacon node; STANDIN_EXIT=lost says that an exit is published, and
+publishes none, =refused ends with an error.
 """
 
 import contextlib
@@ -323,6 +324,11 @@ class Options:
         """Return the values of an option, given once or several times, with commas or without."""
         return [part for value in self._found.get(name, []) for part in value.split(",") if part]
 
+    @property
+    def names(self) -> set[str]:
+        """Return the names of the options that were given."""
+        return set(self._found)
+
     def path(self, name: str, default: str = "") -> Path:
         """Return a path. Raises ClientError where it is not given."""
         values = self._found.get(name, [])
@@ -436,6 +442,21 @@ def take(options: Options) -> None:
                 database.write({"kind": "import", "key": entry["pubkey"], "entry": entry})
 
 
+def leave(options: Options) -> None:
+    """Exit the keys that are named, or else all that are there."""
+    there = [path.name for path in sorted(options.folder("keystoresDir", "keystores").iterdir())]
+    keys = options.all("pubkeys") or there
+    if not {"yes", "force"} <= options.names or not set(keys) <= set(there):
+        raise ClientError(f"not confirmed, locked, or unknown among {len(there)} keys")
+    how = os.environ.get("STANDIN_EXIT")
+    if how == "refused":
+        raise ClientError("Voluntary exit errored")
+    nodes = Nodes(options.all("beaconNodes"))
+    if how != "lost" and nodes.ask("POST", "/standin/exit", keys) is None:
+        raise ClientError("no beacon node takes the exit")
+    print(f"Submitted voluntary exit for {keys[0]} 1/{len(keys)}, of {len(there)}", flush=True)
+
+
 def terminate(*_: object) -> NoReturn:
     """End once; whoever asks twice changes nothing."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -444,6 +465,7 @@ def terminate(*_: object) -> NoReturn:
 
 COMMANDS = {
     ("validator",): run,
+    ("validator", "voluntary-exit"): leave,
     ("validator", "slashing-protection", "export"): export,
     ("validator", "slashing-protection", "import"): take,
 }

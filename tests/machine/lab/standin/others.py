@@ -16,6 +16,7 @@ import os
 import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -30,11 +31,13 @@ FLAGS = {
         "--disable-auto-discover=",
         "--beacon-nodes", "--suggested-fee-recipient", "--logfile-max-number",
         "--enable-doppelganger-protection=",
+        "--keystore", "--password-file", "--beacon-node", "--no-confirmation=", "--no-wait=",
     },
     "teku": {
         "--network", "--data-path", "--validator-keys", "--beacon-node-api-endpoints",
         "--validators-proposer-default-fee-recipient", "--log-destination", "--log-color-enabled",
         "--to", "--from", "--doppelganger-detection-enabled",
+        "--beacon-node-api-endpoint", "--validator-public-keys", "--confirmation-enabled",
     },
     "validator": {
         "--accept-terms-of-use=", "--datadir", "--wallet-dir", "--wallet-password-file",
@@ -116,6 +119,13 @@ class Options:
 def lighthouse(options: Options) -> NoReturn:
     """Lighthouse: definitions, explicit paths, keys that are registered."""
     options.one("--testnet-dir")  # the network of the tests is none that it knows
+    if options.command == ["account", "validator", "exit"]:
+        options.folder("--validators-dir")
+        options.one("--no-confirmation")
+        options.one("--no-wait")
+        keystore, password = Path(options.one("--keystore")), Path(options.one("--password-file"))
+        key = keystore.parent.name
+        leave({key: (keystore, password)}, [key], options.one("--beacon-node"))
     if options.command != ["vc"]:
         folder = Path(options.one("--validators-dir"))
         if options.command[:3] != ["account", "validator", "slashing-protection"]:
@@ -146,6 +156,11 @@ def lighthouse(options: Options) -> NoReturn:
 
 def teku(options: Options) -> NoReturn:
     """Teku: pairs of files of one name, a database for each key."""
+    if options.command == ["voluntary-exit"]:
+        if options.one("--confirmation-enabled") != "false":
+            raise ClientError(1, "Are you sure you wish to continue (yes/no)?")
+        found, wanted = pairs(options), options.all("--validator-public-keys")
+        leave(found, wanted or list(found), options.one("--beacon-node-api-endpoint"))
     data = Path(options.one("--data-path"))
     database = data / "validator/slashprotection"
     if options.command[1:] == ["import"]:
@@ -157,11 +172,15 @@ def teku(options: Options) -> NoReturn:
         tool(command, database, options.one("--to" if command == "export" else "--from"))
     if options.command != ["validator-client"]:
         raise ClientError(2, f"unexpected command {options.command}")
+    sign(pairs(options), database, options.all("--beacon-node-api-endpoints"), stopped=143)
+
+
+def pairs(options: Options) -> dict[str, tuple[Path, Path]]:
+    """Return the files of Teku's keys."""
     keystores, passwords = (Path(part) for part in options.one("--validator-keys").split(":"))
-    keys = {
+    return {
         path.stem: (path, passwords / f"{path.stem}.txt") for path in keystores.glob("0x*.json")
     }
-    sign(keys, database, options.all("--beacon-node-api-endpoints"), stopped=143)
 
 
 def prysm(options: Options) -> NoReturn:
@@ -258,16 +277,30 @@ def sign(
     keys: Mapping[str, tuple[Path, Path]], database: Path, beacons: Sequence[str], stopped: int = 0
 ) -> NoReturn:
     """Lay the keys out as the other stand-in wants them, and become it."""
-    made = Path("standin-keys").absolute()
-    shutil.rmtree(made, ignore_errors=True)
-    (made / "secrets").mkdir(parents=True)
-    for key, (keystore, password) in keys.items():
-        (made / "keystores" / key).mkdir(parents=True)
-        (made / "keystores" / key / "voting-keystore.json").symlink_to(keystore)
-        (made / "secrets" / key).symlink_to(password)
+    made = laid_out(Path("standin-keys").absolute(), keys)
     os.environ["STANDIN_STOPPED"] = str(stopped)
     words = ["validator", "--dataDir", str(made), "--validatorsDbDir", str(database)]
     os.execv(CLIENT, [CLIENT, *words, "--beaconNodes", *beacons])
+
+
+def leave(keys: Mapping[str, tuple[Path, Path]], wanted: Sequence[str], url: str) -> NoReturn:
+    """Become the other stand-in's command for an exit."""
+    made = laid_out(Path(tempfile.mkdtemp()) / "keys", keys)
+    words = ["validator", "voluntary-exit", "--dataDir", str(made), "--yes", "--force"]
+    os.execv(CLIENT, [CLIENT, *words, "--beaconNodes", url, "--pubkeys", *wanted])
+
+
+def laid_out(made: Path, keys: Mapping[str, tuple[Path, Path]]) -> Path:
+    """Make a directory of the keys as the other stand-in wants them."""
+    shutil.rmtree(made, ignore_errors=True)
+    (made / "secrets").mkdir(parents=True)
+    for key, (keystore, password) in keys.items():
+        if not keystore.read_bytes() or not password.read_bytes():
+            raise ClientError(1, f"{key}: no keystore, or no password")
+        (made / "keystores" / key).mkdir(parents=True)
+        (made / "keystores" / key / "voting-keystore.json").symlink_to(keystore)
+        (made / "secrets" / key).symlink_to(password)
+    return made
 
 
 PROGRAMS = {

@@ -135,6 +135,12 @@ class Beacon:
         POST /eth/v1/beacon/states/head/validators, or GET where that is not offered.
         """
         found: dict[str, bool] = {}
+        for batch, data in self._states(public_keys):
+            found |= self._slashed(data, batch)
+        return found
+
+    def _states(self, public_keys: Sequence[str]) -> Iterator[tuple[Sequence[str], Value]]:
+        """Yield keys that were asked for together, and an answer about them."""
         for start in range(0, len(public_keys), STATES):
             batch = public_keys[start : start + STATES]
             body = json.dumps({"ids": batch}).encode()
@@ -145,8 +151,7 @@ class Beacon:
                     raise
                 answers = [*self._validators(batch)]
             for data in answers:
-                found |= self._slashed(data, batch)
-        return found
+                yield batch, data
 
     def _slashed(self, data: Value, asked: Sequence[str]) -> dict[str, bool]:
         wanted = dict.fromkeys(asked)
@@ -211,13 +216,29 @@ class Beacon:
     def record(self, public_key: str) -> Record | None:
         """GET /eth/v1/beacon/states/head/validators: one of them; None where it is not known."""
         data = self._data("GET", f"{VALIDATORS}?id={public_key}")
+        return self._records(data, [public_key]).get(public_key)
+
+    def records(self, public_keys: Sequence[str]) -> dict[str, Record]:
+        """What the chain has of each of the keys, in lower case, that it knows.
+
+        Asked as ``slashed`` does.
+        """
+        found: dict[str, Record] = {}
+        for batch, data in self._states(public_keys):
+            found |= self._records(data, batch)
+        return found
+
+    def _records(self, data: Value, asked: Sequence[str]) -> dict[str, Record]:
+        wanted = dict.fromkeys(asked)
+        found: dict[str, Record] = {}
         with self._checked():
             for item in data.items():
                 keys = item.mapping()
                 validator = keys["validator"].mapping()
-                if validator["pubkey"].string().lower() == public_key.lower():
-                    return _record(keys, validator)
-        return None
+                key = _public_key(validator["pubkey"])
+                if key in wanted:
+                    found[key] = _record(keys, validator)
+        return found
 
     def exit_age(self) -> int:
         """GET /eth/v1/config/spec: for how many epochs a validator must be active before it exits.

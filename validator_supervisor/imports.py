@@ -20,6 +20,7 @@ from validator_supervisor import (
     lift,
     slashing,
 )
+from validator_supervisor.beacon import Record
 from validator_supervisor.chain import moment_at
 from validator_supervisor.contents import Contents, Key
 from validator_supervisor.errors import ConfigError, FormatError, SupervisorError
@@ -160,6 +161,30 @@ def check(
             message = f"{key} was removed from this validator for good"
             hint = "where it signs nowhere else and is to come back: --returned"
             raise SupervisorError("RemovedKey", message, hint)
+
+
+def without_gone(
+    keys: Mapping[str, Key], records: Mapping[str, Record], node: str
+) -> tuple[dict[str, Key], tuple[str, ...]]:
+    """Return the keys that may still sign, and a remark on each that is slashed or out.
+
+    ``records`` are what ``node`` says; it may know fewer. Raises SupervisorError ``KeysGone`` where
+    none is left.
+    """
+    gone = {key: record for key, record in records.items() if key in keys and _gone(record)}
+    remarks = tuple(
+        f"skipped {key}: {'slashed' if record.slashed else 'out'} ({record.status}), says {node}"
+        for key, record in gone.items()
+    )
+    left = {key: value for key, value in keys.items() if key not in gone}
+    if not left:
+        raise SupervisorError("KeysGone", f"no key is left: {'; '.join(remarks[:3])}")
+    return left, remarks
+
+
+def _gone(record: Record) -> bool:
+    # One that leaves must sign until it is out.
+    return record.slashed or record.status.startswith(("exited", "withdrawal"))
 
 
 def moved(theirs: Mark | None, name: str) -> None:

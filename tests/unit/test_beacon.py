@@ -751,10 +751,29 @@ def test_what_the_chain_has_of_a_validator() -> None:
     assert node.requests[0].startswith(f"GET {path} HTTP/1.1\r\n".encode())
 
 
-@pytest.mark.parametrize("answer", [[], [{**ITEM, "validator": {**VALIDATOR, "pubkey": "0x"}}]])
-def test_a_validator_that_the_chain_does_not_have(answer: object) -> None:
-    with serving(answering(data(answer))) as node:
-        assert Beacon(node.url).record(KEY) is None
+def test_a_validator_that_the_chain_does_not_have() -> None:
+    other = {**ITEM, "validator": {**VALIDATOR, "pubkey": "0x" + "cd" * 48}}
+    for answer in ([], [other]):
+        with serving(answering(data(answer))) as node:
+            assert Beacon(node.url).record(KEY) is None
+            assert Beacon(node.url).records([KEY]) == {}
+
+
+@pytest.mark.parametrize("status", ["200 OK", "404 x"])
+def test_what_the_chain_has_of_many(status: str) -> None:
+    def talk(connection: socket.socket, request: bytes) -> None:
+        if request.startswith(b"POST") and status != "200 OK":
+            connection.sendall(http(b"", status))
+            return
+        known = [{**ITEM, "index": str(number), "validator": {**VALIDATOR, "pubkey": key.upper()
+                  .replace("0X", "0x")}} for number, key in enumerate(KEYS[:5])]  # fmt: skip
+        connection.sendall(data(known))
+
+    with serving(talk) as node:
+        found = Beacon(node.url).records(KEYS[1:])
+    assert {key: record.index for key, record in found.items()} == dict(
+        zip(KEYS[1:5], range(1, 5), strict=True)
+    )
 
 
 @pytest.mark.parametrize(
@@ -763,7 +782,7 @@ def test_a_validator_that_the_chain_does_not_have(answer: object) -> None:
         {}, None, "x", [None], [{}], [5], [{**ITEM, "index": 3}], [{**ITEM, "status": "\x1b[2J"}],
         [{**ITEM, "status": ""}], [{**ITEM, "validator": None}], [{**ITEM, "index": str(2**64)}],
         *[[{**ITEM, "validator": {**VALIDATOR, name: wrong}}]
-          for name in VALIDATOR if name not in ("pubkey", "effective_balance")
+          for name in VALIDATOR if name != "effective_balance"
           for wrong in (None, 5, "x", "-1", "0x00", [5])],
         *[[{**ITEM, "validator": {k: v for k, v in VALIDATOR.items() if k != name}}]
           for name in VALIDATOR if name != "effective_balance"],

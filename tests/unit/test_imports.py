@@ -1,6 +1,7 @@
 """Keys into an archive: all or none, and never a key that is somewhere else."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from validator_supervisor import age, contents, host, imports, interchange, keystore, networks
 from validator_supervisor.applied import Applied
+from validator_supervisor.beacon import Beacon, Record
 from validator_supervisor.cli import import_job
 from validator_supervisor.contents import Contents, Key
 from validator_supervisor.errors import FormatError, SupervisorError
@@ -117,17 +119,38 @@ def node(tmp_path: Path) -> Directory:
     return Directory("usb", tmp_path / "node")
 
 
+class Says(Beacon):
+    """A beacon node that knows these keys, or fails."""
+
+    def __init__(self, known: dict[str, Record] | None = None, failure: str = "") -> None:
+        super().__init__("http://127.0.0.1:1")
+        self.known, self.failure = known or {}, failure
+
+    def records(self, public_keys: Sequence[str]) -> dict[str, Record]:
+        assert not isinstance(public_keys, dict)
+        if self.failure:
+            raise SupervisorError("BeaconFailed", self.failure)
+        return self.known
+
+
+def a_record(status: str, *, slashed: bool = False) -> Record:
+    return Record(7, status, slashed, 1, 2, 3, f"0x{'00' * 32}")
+
+
 def do(
     example: Applied,
     validator: Ethereum,
     store: Store,
     node: Directory | None = None,
     *given: Given,
+    asked: dict[str, Beacon] | None = None,
     **options: object,
 ) -> imports.Imported:
     request = Request(given, **options)  # type: ignore[arg-type]
     nodes = [node] if node else []
-    return import_job.do(example, validator, store, IDENTITY, nodes, request, CHAIN)
+    if asked is None:
+        asked = {"local": Says()}
+    return import_job.do(example, validator, store, IDENTITY, nodes, request, asked, CHAIN)
 
 
 def newest(store: Store) -> Contents:
@@ -185,6 +208,46 @@ def test_more_keys_keep_the_others_and_what_they_have_signed(
     # Of the keys that were there the file says nothing that counts, and of others nothing at all.
     slots = {key: {slot for slot, _ in h.blocks} for key, h in found.protection.keys.items()}
     assert slots == {KEYS[0]: {70}, KEYS[1]: {40}}
+
+
+def test_keys_that_are_slashed_or_out_are_skipped(
+    example: Applied, validator: Ethereum, store: Store
+) -> None:
+    known = {
+        KEYS[0]: a_record("withdrawal_possible"),
+        KEYS[1]: a_record("active_exiting"),
+        KEYS[2]: a_record("active_slashed", slashed=True),
+        "0xothers": a_record("exited_unslashed"),
+    }
+    asked: dict[str, Beacon] = {"away": Says(failure="no"), "usb": Says(known)}
+    done = do(example, validator, store, None, *GIVEN, asked=asked)
+    # One that leaves must sign until it is out.
+    assert done.keys == (KEYS[1],)
+    assert set(newest(store).keys) == {KEYS[1]}
+    assert store.imported() == {KEYS[1]}
+    assert done.remarks[:2] == (
+        f"skipped {KEYS[0]}: out (withdrawal_possible), says usb",
+        f"skipped {KEYS[2]}: slashed (active_slashed), says usb",
+    )
+
+
+def test_where_every_key_is_out_nothing_is_imported(
+    example: Applied, validator: Ethereum, store: Store
+) -> None:
+    known = dict.fromkeys(KEYS, a_record("exited_slashed", slashed=True))
+    with pytest.raises(SupervisorError, match="no key is left: skipped 0x") as refused:
+        do(example, validator, store, None, *GIVEN, asked={"usb": Says(known)})
+    assert refused.value.code == "KeysGone"
+    assert store.items() == []
+
+
+def test_without_a_beacon_node_keys_are_imported_and_it_is_said(
+    example: Applied, validator: Ethereum, store: Store
+) -> None:
+    for number, asked in enumerate([{}, {"usb": Says(failure="no")}]):
+        done = do(example, validator, store, None, GIVEN[number], asked=dict(asked))
+        assert done.keys == (KEYS[number],)
+        assert "no beacon node was asked whether a key is slashed or out" in done.remarks
 
 
 @pytest.mark.parametrize(

@@ -340,7 +340,9 @@ def test_returned_it_is_imported_with_what_it_had_signed(world: World, one: Host
     request = Request((Given("k", stored, b"password"),), interchange.text(known).encode())
 
     def imported(request: Request) -> None:
-        import_job.do(world.applied, world.validator, store, IDENTITY, world.nodes, request, CHAIN)
+        import_job.do(
+            world.applied, world.validator, store, IDENTITY, world.nodes, request, {}, CHAIN
+        )
 
     imported(request)
     remove(world, one, key)

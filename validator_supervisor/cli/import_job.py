@@ -3,13 +3,14 @@
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from validator_supervisor import age, chain, contents, identity, imports, marks
 from validator_supervisor.applied import Applied
+from validator_supervisor.beacon import Beacon
 from validator_supervisor.cli import failure, streams
-from validator_supervisor.contents import Contents
+from validator_supervisor.contents import Contents, Key
 from validator_supervisor.errors import REFUSED, TEMPORARY, SupervisorError
 from validator_supervisor.gather import HERE, gather
 from validator_supervisor.imports import Imported
@@ -17,6 +18,7 @@ from validator_supervisor.marks import Own
 from validator_supervisor.networks import Chain
 from validator_supervisor.place import Place, places, readable, ssh_keys
 from validator_supervisor.store import ARCHIVE, ROOT, Item, Store
+from validator_supervisor.validator import beacons
 from validator_supervisor.validators import Ethereum
 
 # For the nodes; the keystores have what they need.
@@ -45,7 +47,16 @@ def run(applied: Applied, name: str, raw: bytes) -> Imported:
     mine = {one.name: one for one in applied.config.ethereum}[name]
     secret = identity.load()
     nodes = places(applied, ssh_keys())
-    return do(applied, mine, Store(name), secret, nodes, imports.parse(raw))
+    asked = _beacons(applied, mine)
+    return do(applied, mine, Store(name), secret, nodes, imports.parse(raw), asked)
+
+
+def _beacons(applied: Applied, validator: Ethereum) -> dict[str, Beacon]:
+    urls = applied.beacons(validator)
+    try:
+        return {name: Beacon(urls[name]) for name in beacons(applied, validator)}
+    except SupervisorError:
+        return {}  # none is healthy
 
 
 def do(
@@ -55,10 +66,11 @@ def do(
     secret: age.X25519Identity,
     nodes: Sequence[Place],
     request: imports.Request,
+    asked: Mapping[str, Beacon],
     chain_: Chain | None = None,
 ) -> Imported:
     """Open, compare with everything that is known, and keep. Raises as ``run``."""
-    keys = imports.opened(request.given)
+    keys, gone = on_chain(imports.opened(request.given), asked)
     found = gather(store, nodes, secret, SECONDS)
     newest = imports.latest(store, secret, found)
     if newest is None and found.unseen:
@@ -77,7 +89,23 @@ def do(
         latest = imports.latest(store, secret, found)
         imports.check(keys, latest, {}, returned=request.returned)
         item = imports.add(store, validator, secret, found, keys, protection, now)
-    return Imported(item.name, tuple(sorted(keys)), (*remarks, *unseen))
+    return Imported(item.name, tuple(sorted(keys)), (*gone, *remarks, *unseen))
+
+
+def on_chain(
+    keys: Mapping[str, Key], nodes: Mapping[str, Beacon]
+) -> tuple[dict[str, Key], tuple[str, ...]]:
+    """Return the keys that may still sign, as the first node says that answers, and remarks.
+
+    Raises SupervisorError ``KeysGone``.
+    """
+    for name, beacon in nodes.items():
+        try:
+            records = beacon.records(list(keys))
+        except SupervisorError:
+            continue
+        return imports.without_gone(keys, records, name)
+    return dict(keys), ("no beacon node was asked whether a key is slashed or out",)
 
 
 def _chain(applied: Applied, validator: Ethereum) -> Chain | None:

@@ -19,6 +19,8 @@ from validator_supervisor.config import Config
 from validator_supervisor.document import parse
 from validator_supervisor.errors import ConfigError
 
+# Asserts, and fixtures for those who name it in ``pytest_plugins``.
+pytest.register_assert_rewrite("tests.unit.rounds")
 TREE = Path(__file__).resolve().parents[2]
 # A change that touches nothing must not fail, and nothing is left behind in the tree. What a
 # fixture gives is a constant or a function here, so that examples may share it.

@@ -116,9 +116,9 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
         world.import_interop(NAME)
         # A lift by a verified clock is an epoch lower.
         world.host.write(CLOCK, "")
-        world.host.systemctl("start", "validator.target")
         found = Real(world, chain)
         found.starts("--no-watch")
+        world.host.systemctl("start", "validator.target")
         found.attests()
         yield found
 

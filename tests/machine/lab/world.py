@@ -4,6 +4,7 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lab import images, standin
 from lab.client import PARAMETERS, PORT, PRESET, Chain, lodestar
@@ -69,10 +70,12 @@ class World:
         """Return the chain's address as seen from the nodes."""
         return f"{self.network.addresses['chain']}:{PORT}"
 
-    def chain(self, folder: Path, *words: str) -> contextlib.AbstractContextManager[Chain]:
-        """Start the development chain on this network; ``words`` are more of its options."""
+    def chain(
+        self, folder: Path, *words: str, **others: Any
+    ) -> contextlib.AbstractContextManager[Chain]:
+        """Start the development chain on this network, with what ``Chain.started`` takes."""
         space = Path("/run/netns") / f"{self.network.prefix}-chain"
-        return Chain.started(space, self.network.addresses["chain"], folder, *words)
+        return Chain.started(space, self.network.addresses["chain"], folder, *words, **others)
 
     def host_key(self, node: str) -> str:
         """Return a node's host key, as its operator reads it there."""

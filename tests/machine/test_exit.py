@@ -1,4 +1,7 @@
-"""`validator-supervisor exit` on booted machines: with Lodestar, and refusals with the stand-ins."""
+"""`validator-supervisor exit` on booted machines: with Lodestar, and refusals with the stand-ins.
+
+And, because that chain is there, a key that is slashed.
+"""
 
 import json
 import subprocess
@@ -6,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 from lab import standin
-from lab.client import Chain
+from lab.client import KEPT, Chain
 from lab.keystores import PUBLIC_KEYS
 from lab.machine import Machine
-from lab.signing import NAME, VALIDATOR, Signing
+from lab.signing import LATCH, NAME, VALIDATOR, Signing
 from lab.standin.beacon import GENESIS
 from lab.terminal import Terminal
 from lab.world import World
@@ -53,7 +56,6 @@ def lodestar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, 
         world.host.wait_for_unit(VALIDATOR, seconds=150)
         world.wait_for_attestation(NAME, seconds=150)
         yield world, chain
-        assert world.host.property(VALIDATOR, "ActiveState") == "active"
 
 
 @pytest.fixture(scope="class")
@@ -110,6 +112,21 @@ class TestLodestar:
         assert f"{NAME} must go on running until then" in terminal.shown
         assert statuses(chain)[KEYS[1]] == "active_exiting"
         assert statuses(chain)[KEYS[2]] == "active_ongoing"
+        assert host.property(VALIDATOR, "ActiveState") == "active"
+
+    def test_a_key_that_is_slashed_halts_it(self, lodestar: tuple[World, Chain]) -> None:
+        """What slashes it is real: the chain is shown two blocks of its for one slot."""
+        host, chain = lodestar[0].host, lodestar[1]
+        chain.slash(KEPT + 2)
+        host.wait("the chain", lambda: "slashed" in statuses(chain)[KEYS[2]], 60)
+        # It is looked at once in an epoch, which has sixteen seconds here.
+        host.wait_for_unit(VALIDATOR, "inactive", 60)
+        reason = host.output("cat", LATCH)
+        assert reason.startswith("slashed\n")
+        assert KEYS[2] in reason
+        host.systemctl("start", VALIDATOR, check=False)
+        assert host.property(VALIDATOR, "ActiveState") == "inactive"
+        assert not {KEYS[0], KEYS[1], KEYS[3]} & {key for key in KEYS if key in reason}
 
 
 class TestRefusals:

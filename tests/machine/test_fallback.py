@@ -31,8 +31,8 @@ METRICS = 5064
 def world(tmp_path: Path) -> Iterator[tuple[World, Chain]]:
     kept = f"{OURS}..{VALIDATORS - 1}"
     with (
-        World.booted("trixie", ["helsinki", "lisbon"], client=True) as world,
-        world.chain(tmp_path, validators=VALIDATORS, kept=kept) as chain,
+        World.booted("trixie", ["helsinki", "lisbon"], client=True, urgent=True) as world,
+        world.chain(tmp_path, validators=VALIDATORS, kept=kept, urgent=True) as chain,
     ):
         for name in world.nodes:
             world.node(name, beacon={"dev": world.chain_address})

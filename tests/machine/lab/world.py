@@ -38,10 +38,12 @@ class World:
         *,
         client: bool = False,
         peers: Sequence[str] = (),
+        urgent: bool = False,
     ) -> Iterator["World"]:
         """Boot the machines with our packages installed; ``client`` brings Lodestar.
 
-        ``peers`` are packages of Debian that the host has installed, too.
+        ``peers`` are packages of Debian that the host has installed, too; ``urgent`` is for what
+        measures time.
         """
         with contextlib.ExitStack() as stack:
             network = stack.enter_context(Network.made(prefix))
@@ -57,6 +59,7 @@ class World:
                         else images.installed(suite, "node"),
                         namespace=space,
                         binds=binds if name == "host" else [],
+                        urgent=urgent,
                     )
                 )
                 for name, space in spaces.items()

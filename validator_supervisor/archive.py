@@ -29,6 +29,8 @@ LEVEL = 3  # zstd's own
 # As much as zstd's levels up to 19 use; a frame that wants more memory is none of ours.
 WINDOW_MAX = 8 << 20
 
+# Who can make and open archives: of the identity, or of the code of one that is handed on.
+Holder = age.X25519Identity | age.Passphrase
 # Gives the content of a file, each time that it is called.
 Source = Callable[[], Iterable[bytes]]
 
@@ -48,7 +50,7 @@ def describe(sources: Mapping[str, Source]) -> dict[str, File]:
 def create(
     manifest: Manifest,
     sources: Mapping[str, Source],
-    identity: age.X25519Identity,
+    identity: Holder,
     recipients: Sequence[age.Recipient] = (),
 ) -> Iterator[bytes]:
     """Yield an archive that ``identity``, and any of ``recipients``, can decrypt.
@@ -62,11 +64,12 @@ def create(
     if sources.keys() != manifest.files.keys():
         raise FormatError("Archive", "the manifest names other files than are there")
     plain = _compressed(_members(manifest, raw, sources, _mac(raw, identity)))
-    return age.encrypt(plain, [identity.recipient, *recipients])
+    mine = identity.recipient if isinstance(identity, age.X25519Identity) else identity
+    return age.encrypt(plain, [mine, *recipients])
 
 
 def unpack(
-    ciphertext: Iterable[bytes], identities: Sequence[age.X25519Identity]
+    ciphertext: Iterable[bytes], identities: Sequence[Holder]
 ) -> tuple[Manifest, Iterator[tuple[str, bytes]]]:
     """Return the manifest of an archive, and an iterator over its files.
 
@@ -131,8 +134,9 @@ def _verified(reader: Reader, manifest: Manifest) -> Iterator[tuple[str, bytes]]
     reader.end()
 
 
-def _mac(raw: bytes, identity: age.X25519Identity) -> bytes:
-    key = hkdf(identity.secret, b"", b"validator-supervisor manifest v1")
+def _mac(raw: bytes, identity: Holder) -> bytes:
+    secret = identity.secret if isinstance(identity, age.X25519Identity) else identity.passphrase
+    key = hkdf(secret, b"", b"validator-supervisor manifest v1")
     return hmac.digest(key, raw, "sha256").hex().encode() + b"\n"
 
 

@@ -5,11 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from validator_supervisor import age, archive, interchange
+from validator_supervisor.archive import Holder
 from validator_supervisor.errors import FormatError, SupervisorError
 from validator_supervisor.interchange import Interchange
 from validator_supervisor.manifest import VERSION, Manifest
 
 PROTECTION = "slashing-protection.json"
+# Only of an archive that is handed on to another host (transfer.py).
+RETIRED = "retired.json"
 KIND = "ethereum"
 FILE = re.compile(r"validators/(0x[0-9a-f]{96})/(keystore\.json|password\.txt)")
 
@@ -37,32 +40,43 @@ def unseal(raw: bytes, identity: age.X25519Identity, validator: str) -> Contents
     Raises FormatError, and SupervisorError: ``NoMatch`` where it is for another identity,
     ``OtherValidator`` where it is of another validator or kind.
     """
+    manifest, files = unpacked(raw, identity)
+    if (manifest.validator, manifest.kind) != (validator, KIND):
+        message = f"is of {manifest.validator} ({manifest.kind}), not of {validator} ({KIND})"
+        raise SupervisorError("OtherValidator", message)
+    return of(manifest, files)
+
+
+def unpacked(raw: bytes, identity: Holder) -> tuple[Manifest, dict[str, bytes]]:
+    """Verify all of an archive; return its manifest and files. Raises as ``unseal``."""
     manifest, pieces = archive.unpack([raw], [identity])
     files: dict[str, bytearray] = {name: bytearray() for name in manifest.files}
     for name, piece in pieces:
         files[name] += piece
-    if (manifest.validator, manifest.kind) != (validator, KIND):
-        message = f"is of {manifest.validator} ({manifest.kind}), not of {validator} ({KIND})"
-        raise SupervisorError("OtherValidator", message)
+    return manifest, {name: bytes(data) for name, data in files.items()}
+
+
+def of(manifest: Manifest, files: Mapping[str, bytes]) -> Contents:
+    """Return what verified files of an Ethereum validator are. Raises FormatError."""
     protection = None
     if PROTECTION in files:
-        protection = interchange.parse(bytes(files[PROTECTION])).interchange
+        protection = interchange.parse(files[PROTECTION]).interchange
     return Contents(manifest, protection, _keys(manifest, files))
 
 
-def _keys(manifest: Manifest, files: Mapping[str, bytes | bytearray]) -> dict[str, Key]:
+def _keys(manifest: Manifest, files: Mapping[str, bytes]) -> dict[str, Key]:
     keys = {}
     for key in manifest.public_keys:
         names = [f"validators/{key}/{name}" for name in ("keystore.json", "password.txt")]
         if not all(name in files for name in names):
             raise FormatError("Archive", f"the keystore or password of {key} is missing")
-        keystore, password = (bytes(files[name]) for name in names)
+        keystore, password = (files[name] for name in names)
         keys[key] = Key(keystore, password)
     return keys
 
 
 def seal(
-    identity: age.X25519Identity,
+    identity: Holder,
     *,
     validator: str,
     network: str,
@@ -75,11 +89,14 @@ def seal(
     removed_keys: Mapping[str, int],
     protection: Interchange | None,
     remarks: Sequence[str] = (),
+    retired: bytes | None = None,
 ) -> bytes:
     """Return the bytes of an archive. Raises FormatError where it could not be read again."""
     files: dict[str, bytes] = {}
     if protection is not None:
         files[PROTECTION] = interchange.text(protection).encode()
+    if retired is not None:
+        files[RETIRED] = retired
     for name, key in keys.items():
         files[f"validators/{name}/keystore.json"] = key.keystore
         files[f"validators/{name}/password.txt"] = key.password

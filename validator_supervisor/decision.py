@@ -7,7 +7,7 @@ SupervisorError; with ``HALT`` as its exit status it is latched.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from validator_supervisor import lift, slashing
+from validator_supervisor import halt, lift, slashing
 from validator_supervisor.contents import Contents
 from validator_supervisor.errors import HALT, TEMPORARY, SupervisorError
 from validator_supervisor.gather import Archive, Found
@@ -44,6 +44,8 @@ class Situation:
     require_nodes: int = 0
     # When this boot began, in Unix seconds; 0: not known for certain.
     began: int = 0
+    # When the keys left for another host, in Unix seconds; 0: they have not.
+    retired: int = 0
 
     @property
     def own(self) -> Own:
@@ -65,9 +67,12 @@ class Decision:
 def decide(situation: Situation, found: Found, now: Moment) -> Decision:
     """Return how to start, ``now`` being the latest that it can be.
 
-    Raises SupervisorError: ``Moved``, ``LostHistory``, ``OtherChain`` and ``Ahead`` halt,
-    ``NoKeys`` refuses, ``NodesUnseen`` is temporary.
+    Raises SupervisorError: ``Retired``, ``Moved``, ``LostHistory``, ``OtherChain`` and ``Ahead``
+    halt, ``NoKeys`` refuses, ``NodesUnseen`` is temporary.
     """
+    if situation.retired and situation.take_over < 0:
+        message, hint = halt.retired(situation.retired), halt.RETIRED_HINT
+        raise SupervisorError("Retired", message, hint, exit_status=HALT)
     if len(found.seen) < situation.require_nodes:
         words = f"{situation.require_nodes} nodes must be seen first"
         raise _unseen(found, words, "set require_nodes: lower")
@@ -90,12 +95,13 @@ def _row(situation: Situation, newest: Contents, floor: Interchange) -> tuple[st
     unknown = [
         key for key, history in floor.keys.items() if not (history.blocks or history.attestations)
     ]
-    elsewhere = newest.manifest.host != situation.host or bool(unknown)
+    fresh = bool(situation.imported & newest.keys.keys())
+    elsewhere = newest.manifest.host != situation.host or bool(unknown) or fresh
     if situation.take_over >= 0:
         return RESTORE, "taken over", True
     if not situation.database:
         return RESTORE, "there is no database of the client", elsewhere
-    if situation.imported & newest.keys.keys():
+    if fresh:
         return RESTORE, "keys were imported", True
     if situation.running not in ("", situation.boot) and not situation.durable:
         return (

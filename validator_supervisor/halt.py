@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,9 @@ UNKNOWN = "unknown"
 SLASHED = "slashed"
 # What only another host's end puts right: `take-over` goes on, `resume` alone does not.
 MOVED = ("moved", "foreign-claim")
+# What only `take-over` and `adopt` put right: the keys may run on another host.
+RETIRED = "retired"
+RETIRED_HINT = "where no host has them: take-over NAME; where one has retired, too: adopt NAME FILE"
 NAME = re.compile(NAME_PATTERN)
 UNIT = re.compile(
     rf"(?:(validator|validator-state|validator-backup)@)?({NAME_PATTERN})(\.service)?"
@@ -63,6 +67,12 @@ def parse(raw: bytes) -> Halt:
 def text(code: str, reason: str) -> bytes:
     """Return the bytes of a latch, and of what a job writes to halt."""
     return f"{code}\n{journal.printable(reason)[:REASON_MAX]}\n".encode()
+
+
+def retired(when: int) -> str:
+    """Return the reason of a validator whose keys left at a time (Unix seconds)."""
+    at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(when))
+    return f"its keys left this host at {at}, by `retire`, and may run on another"
 
 
 def code_of(failure: SupervisorError) -> str:

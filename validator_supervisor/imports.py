@@ -114,14 +114,14 @@ def passwords(raw: bytes, number: int) -> list[bytes]:
     return lines * number if len(lines) == 1 else lines
 
 
-def opened(given: Sequence[Given]) -> dict[str, Key]:
+def opened(given: Sequence[Given], most: int = KEYS_MAX) -> dict[str, Key]:
     """Open every keystore; the public key is the one that is computed from the secret.
 
     Raises SupervisorError with the file's name: ``WrongPassword``, ``InvalidKeystore``,
     ``DuplicateKey``, ``TooManyKeys``.
     """
-    if len(given) > KEYS_MAX:
-        raise SupervisorError("TooManyKeys", f"more than {KEYS_MAX} keystores at once")
+    if len(given) > most:
+        raise SupervisorError("TooManyKeys", f"more than {most} keystores at once")
     keys: dict[str, Key] = {}
     files: dict[str, str] = {}
     for one in given:
@@ -238,15 +238,24 @@ def add(
     keys: Mapping[str, Key],
     protection: Interchange,
     now: int,
+    *,
+    beside: Mapping[str, Key] | None = None,
+    removed_keys: Mapping[str, int] | None = None,
+    seen: int = -1,
+    remark: str = "imported",
 ) -> Item:
     """Keep an archive with the new keys beside those that were there. The caller holds the lock.
 
-    Raises SupervisorError, and OSError where a disk is full: then nothing has changed.
+    ``beside`` are other keys instead of those, ``removed_keys`` were removed elsewhere, ``seen`` is
+    a sequence that the archive's is above. Raises SupervisorError, and OSError where a disk is
+    full: then nothing has changed.
     """
     newest = latest(store, identity, found)
     known = [one.protection for one in every(store, identity, found) if one.protection]
-    removed = newest.manifest.removed_keys if newest else {}
-    sequence = backup.next_sequence(store, now, found.sequence)
+    before = newest.keys if newest else {}
+    every_key = {**(before if beside is None else beside), **keys}
+    removed = {**(removed_keys or {}), **(newest.manifest.removed_keys if newest else {})}
+    sequence = backup.next_sequence(store, now, max(found.sequence, seen))
     raw = contents.seal(
         identity,
         validator=store.validator,
@@ -256,10 +265,10 @@ def add(
         sequence=sequence,
         created=now,
         clean=False,
-        keys={**(newest.keys if newest else {}), **keys},
-        removed_keys={key: when for key, when in removed.items() if key not in keys},
+        keys=every_key,
+        removed_keys={key: when for key, when in removed.items() if key not in every_key},
         protection=slashing.minify(slashing.merge(protection, *known)),
-        remarks=(f"{len(keys)} keys imported",),
+        remarks=(f"{len(keys)} keys {remark}",),
     )
     # This boot has seen the archive, and the next start lifts and watches these keys.
     store.add_boot(host.boot_id())

@@ -22,7 +22,7 @@ VERSION = 1
 # What an archive of each kind may hold. No other name ever reaches a file system.
 FILES = {
     "ethereum": re.compile(
-        r"slashing-protection\.json"
+        r"slashing-protection\.json|retired\.json"
         r"|validators/(?P<key>0x[0-9a-f]{96})/(keystore\.json|password\.txt)"
     ),
     "cosmos": re.compile(

@@ -120,6 +120,7 @@ def considered(job: Job, order: Orders, found: Found, known: Chain) -> Prepared:
         take_over=order.sequence if order.take_over else -1,
         imported=frozenset(job.store.imported()),
         require_nodes=job.validator.require_nodes,
+        retired=job.store.retired(),
     )
     decision = decide(situation, found, now.moment(known))
     return Prepared(found, decision, known, now, _required(decision, now, known), situation)
@@ -175,6 +176,9 @@ def start(job: Job, runtime: Path) -> str:
             # One that came after we looked may be without a key that we would hand over.
             message = "there is a newer archive meanwhile"
             raise SupervisorError("ArchivesChanged", message, exit_status=TEMPORARY)
+        if job.store.retired() != prepared.situation.retired:
+            message = "it was retired meanwhile"
+            raise SupervisorError("Retired", message, exit_status=TEMPORARY)
         orders.take(job.store, host.boot_id())
         _keep(job, prepared)
     # The same question again: another host may have asked at the same time as we.
@@ -183,6 +187,7 @@ def start(job: Job, runtime: Path) -> str:
         # What was seen before this, and nothing that has come since.
         with job.store.locked():
             job.store.accept(max(found.sequence, prepared.situation.take_over))
+            job.store.clear_retired()
     handover.write(runtime, _handover(prepared, order), _keys(prepared))
     keys = len(prepared.decision.newest.keys)
     row = prepared.decision.row

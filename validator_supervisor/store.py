@@ -149,6 +149,23 @@ class Store:
         """Remember that what others have said up to here is over: a person has promised it."""
         self._write("accepted", [str(max(sequence, self.accepted()))])
 
+    def retired(self) -> int:
+        """Return when the keys left for another host, in Unix seconds; 0: they have not."""
+        lines = self._lines("retired")
+        if len(lines) > 1 or not all(line.isdecimal() and int(line) for line in lines):
+            path = self.directory / "retired"
+            raise SupervisorError("InvalidState", f"{path} does not say when it was retired")
+        return int(lines[0]) if lines else 0
+
+    def set_retired(self, time: int) -> None:
+        """Remember, before anything leaves, that no start goes on without a person's word."""
+        self._write("retired", [str(time)])
+
+    def clear_retired(self) -> None:
+        """Forget it: the keys have come back, or a person has taken them over."""
+        (self.directory / "retired").unlink(missing_ok=True)
+        durable.sync_directory(self.directory)
+
     def quarantined(self) -> set[str]:
         """Return the digests of archives that a person has set aside."""
         return set(self._lines("quarantine"))

@@ -22,6 +22,8 @@ from validator_supervisor import (
     gather,
     handover,
     host,
+    imports,
+    keystore,
     marks,
     orders,
     preparation,
@@ -38,11 +40,13 @@ from validator_supervisor.contents import Contents, Key
 from validator_supervisor.database import Database
 from validator_supervisor.document import parse
 from validator_supervisor.errors import TEMPORARY, SupervisorError
+from validator_supervisor.keystore_crypto import Pbkdf2
 from validator_supervisor.networks import Chain
 from validator_supervisor.store import ARCHIVE, Store
 
 IDENTITY = age.X25519Identity.generate()
-KEY = "0x" + "ab" * 48
+KEYSTORE = keystore.encrypt(b"\x0b" * 32, b"pw", kdf=Pbkdf2(b"\x01" * 32, 1))
+(KEY,) = imports.opened([imports.Given("key", KEYSTORE, b"pw")])
 ROOT = "0x" + "01" * 32
 GENESIS, SLOTS, SECONDS = 1_800_000_000, 4, 2
 CHAIN = Chain("dev", GENESIS, SECONDS, SLOTS, ROOT)
@@ -214,7 +218,7 @@ class World:
             store = self.store(one)
             raw = contents.seal(
                 IDENTITY, validator="main", network="dev", host=one.id, boot=one.boot_id,
-                sequence=1, created=int(self.now), clean=False, keys={KEY: Key(b"{}", b"pw")},
+                sequence=1, created=int(self.now), clean=False, keys={KEY: Key(KEYSTORE, b"pw")},
                 removed_keys={}, protection=None,
             )  # fmt: skip
             store.add_boot(one.boot_id)

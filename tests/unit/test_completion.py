@@ -63,10 +63,10 @@ def offered(text: str, tmp_path: Path) -> Offered:
         (
             "",
             "status start stop restart enable disable connect set-release releases "
-            "import-keystore remove-key take-over exit resume logs authorize unlock lock "
-            "init-identity recovery-kit passphrase rotate-identity backup slashing",
+            "import-keystore remove-key take-over retire adopt exit resume logs authorize unlock "
+            "lock init-identity recovery-kit passphrase rotate-identity backup slashing",
         ),
-        ("re", "recovery-kit releases remove-key restart resume"),
+        ("re", "recovery-kit releases remove-key restart resume retire"),
         ("set-release m", "main"),
         ("set-release main l", "lighthouse lodestar"),
         ("unlock --", "--help --passphrase-fd"),
@@ -83,6 +83,12 @@ def offered(text: str, tmp_path: Path) -> Offered:
         ("remove-key main ", ""),
         ("remove-key main 0x --out /etc/hostn", "/etc/hostname"),
         ("remove-key main 0x --", "--help --out --confirm --no-watch --json"),
+        ("retire m", "main"),
+        ("retire main --output /etc/hostn", "/etc/hostname"),
+        ("retire main --", "--help --output --code-fd --confirm --json"),
+        ("adopt m", "main"),
+        ("adopt main /etc/hostn", "/etc/hostname"),
+        ("adopt main /etc/hostname --", "--help --code-fd --returned --json"),
         ("take-over m", "main"),
         ("take-over main --", "--help --no-watch --now --confirm"),
         ("exit m", "main"),

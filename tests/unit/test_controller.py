@@ -624,6 +624,15 @@ def test_an_offer_ends_with_its_time_and_with_lock(
     assert refused.value.code == "NoIdentity"
 
 
+@pytest.mark.parametrize(("code", "way"), [("retired", "take-over"), ("slashed", "resume")])
+def test_a_halt_says_what_goes_on(made: Controller, tmp_path: Path, code: str, way: str) -> None:
+    made.refresh()
+    halt.latch("main", code, "a reason", tmp_path / "halted")
+    with pytest.raises(SupervisorError, match=f"main is halted: {code}") as refused:
+        made.act(MAIN, "Start", ())
+    assert refused.value.hint.endswith(f"{way} main")
+
+
 def test_a_halt_refuses_starts_until_it_is_cleared(
     made: Controller, systemd: Systemd, tmp_path: Path
 ) -> None:

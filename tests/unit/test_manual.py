@@ -14,8 +14,8 @@ PAGES = {path.name.removesuffix(".md"): path for path in sorted((TREE / "man").g
 COMMAND = PAGES["validator-supervisor.1"].read_text()
 # Programs of jobs that are one command of validator-supervisor(1).
 OF_COMMANDS = {
-    "archives", "exit", "explain", "import-keystore", "orders", "reencrypt", "releases",
-    "remove-key",
+    "adopt", "archives", "exit", "explain", "import-keystore", "orders", "reencrypt", "releases",
+    "remove-key", "retire",
 }  # fmt: skip
 # Programs that a page has under the name of its unit, or by what they are for.
 NAMED = {"host-key": "`host_key`", "export": "exports", "halt": "makes the latch",

@@ -1,5 +1,7 @@
 """Never sign twice: whatever happens to one host, and to two of which a person takes care.
 
+Two may share a node, or have nothing in common but a file that one has made for the other.
+
 Every start is tried as if a person had typed `resume` before it: no latch helps. Of take-overs the
 person keeps the promise that the other host is off at that time; it may start again by itself.
 """
@@ -8,18 +10,21 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from tests.unit.hosts import IDENTITY, SLOTS, CutError, Host, World
-from validator_supervisor import (
-    backup_job,
-    orders,
-)
+from tests.unit.hosts import CHAIN, IDENTITY, SLOTS, CutError, Host, Node, World
+from validator_supervisor import backup_job, orders, transfer
+from validator_supervisor.cli import adopt_job, retire_job
+from validator_supervisor.cli.remove_job import Job
 from validator_supervisor.errors import SupervisorError
 from validator_supervisor.orders import Orders
+from validator_supervisor.transfer import Request
+
+CODE = b"abcd-efgh-ijkm-npqr-stuv-2345"
 
 
 class Machine(RuleBasedStateMachine):
@@ -185,6 +190,95 @@ class Pair(Machine):
         self.world.hosts[1].skew = skew
 
 
+class Apart(World):
+    """Two hosts that have no node in common, and so know nothing of each other."""
+
+    places: tuple[list[Node], list[Node]]
+
+    @property
+    def nodes(self) -> list[Node]:
+        return self.places[self.here.number]
+
+    @nodes.setter
+    def nodes(self, nodes: list[Node]) -> None:
+        self.places = nodes, [Node("another"), Node("hostile, too")]
+
+
+class Moving(Machine):
+    """Keys that move between two hosts by files; the newest is adopted by one host only."""
+
+    HOSTS = 2
+
+    def __init__(self) -> None:
+        RuleBasedStateMachine.__init__(self)
+        self.world = Apart(self.HOSTS)
+        # The work of opening a file is not what is tested here.
+        self.world.patches.setattr(transfer, "seal", partial(transfer.seal, work_factor=1))
+        # Whose the keys are; -1: they are in the file alone.
+        self.holder = 0
+        self.file = b""
+
+    def job(self, one: Host) -> Job:
+        world = self.world
+        return Job(world.applied, world.validator, world.store(one), IDENTITY, world.nodes,
+                   lambda: not one.given)  # fmt: skip
+
+    @rule(number=st.integers(0, 1), stop=st.booleans(), cut=st.none() | st.integers(0, 5),
+          tail=st.booleans())  # fmt: skip
+    def retire(self, number: int, stop: bool, cut: int | None, tail: bool) -> None:
+        made: list[bytes] = []
+
+        def do(one: Host) -> None:
+            with self.world.at(one):
+                retire_job.mark(self.job(one), int(time.time()))
+                made.append(retire_job.seal(self.job(one), CODE))
+
+        if stop:
+            self.attempt(self.one(number), self.world.stop, None, tail=False)
+        self.attempt(self.one(number), do, cut, tail=tail)
+        if made and number == self.holder:
+            self.file, self.holder = made[0], -1
+
+    @rule(number=st.integers(0, 1), cut=st.none() | st.integers(0, 10), tail=st.booleans())
+    def adopt(self, number: int, cut: int | None, tail: bool) -> None:
+        def do(one: Host) -> None:
+            try:
+                with self.world.at(one):
+                    adopt_job.adopt(self.job(one), Request(CODE, self.file), CHAIN)
+            except SupervisorError:
+                raise
+            except CutError:
+                # Whether it has come so far nobody knows: it is repeated there.
+                self.holder = number
+                raise
+            self.holder = number
+
+        if self.file and self.holder in (-1, number):
+            self.attempt(self.one(number), do, cut, tail=tail)
+
+    @rule(cut=st.none() | st.integers(0, 14), again=st.booleans())
+    def it_moves(self, cut: int | None, again: bool) -> None:
+        """Do all of it in turn, as a person does, who then tries the host that it has left."""
+        begin = max(self.holder, 0)
+        self.start(begin, None, tail=False)
+        self.time_passes(3 * SLOTS)
+        self.retire(begin, True, cut, tail=False)
+        self.retire(begin, True, None, tail=False)
+        if again:
+            self.start(begin, None, tail=False)
+        self.adopt(1 - begin, cut, tail=False)
+        self.adopt(1 - begin, None, tail=False)
+        self.start(1 - begin, None, tail=False)
+        self.time_passes(2)
+        self.start(begin, None, tail=False)
+        self.time_passes(3 * SLOTS)
+
+    @rule(skew=st.integers(-2, 6))
+    def clock(self, skew: int) -> None:
+        if not self.world.hosts[1].running:
+            self.world.hosts[1].skew = skew
+
+
 LIMITS = settings(
     max_examples=int(os.environ.get("SAFETY_EXAMPLES", "15")),
     stateful_step_count=25,
@@ -194,5 +288,7 @@ LIMITS = settings(
 )
 TestOneHost = Machine.TestCase
 TestOneHost.settings = LIMITS
+TestMoving = Moving.TestCase
+TestMoving.settings = LIMITS
 TestTwoHosts = Pair.TestCase
 TestTwoHosts.settings = LIMITS

@@ -298,6 +298,7 @@ def test_columns_are_aligned_and_not_padded() -> None:
         ("moved: the newest archive is of another host", "validator-supervisor take-over main`"),
         ("foreign-claim: another host", "validator-supervisor take-over main`"),
         ("doppelganger: seen in epoch 7", "validator-supervisor resume main`"),
+        ("retired: its keys left this host", "`take-over main` or `adopt main FILE`"),
     ],
 )
 def test_a_halt_is_a_problem_before_all_others(reason: str, advice: str) -> None:

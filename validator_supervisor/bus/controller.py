@@ -319,5 +319,7 @@ def _changed(path: Path) -> int:
 def _refuse_halted(name: str) -> None:
     reason = halt.reason(name, halt.HALTED)
     if reason:
-        hint = f"when it is safe: validator-supervisor resume {name}"
+        retired = reason.partition(":")[0] == halt.RETIRED
+        command = "take-over" if retired else "resume"
+        hint = f"when it is safe: validator-supervisor {command} {name}"
         raise SupervisorError("Halted", f"{name} is halted: {reason}", hint)

@@ -19,7 +19,7 @@ PRIORITIES = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "deb
 RUNTIME = Path("/run/validator")
 KEY = r"0x[0-9a-f]{96}"
 # Arguments that are files.
-FILES = ("file", "slashing_protection", "identity", "kit", "origin", "to", "out")
+FILES = ("file", "slashing_protection", "identity", "kit", "origin", "to", "out", "output")
 
 
 def complete(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from validator_supervisor import age, chain, contents, identity, imports, marks
+from validator_supervisor import age, chain, contents, halt, identity, imports, marks
 from validator_supervisor.applied import Applied
 from validator_supervisor.beacon import Beacon
 from validator_supervisor.cli import failure, streams
@@ -70,6 +70,9 @@ def do(
     chain_: Chain | None = None,
 ) -> Imported:
     """Open, compare with everything that is known, and keep. Raises as ``run``."""
+    if store.retired():
+        message = f"{store.validator} is retired: {halt.retired(store.retired())}"
+        raise SupervisorError("Retired", message, halt.RETIRED_HINT)
     keys, gone = on_chain(imports.opened(request.given), asked)
     found = gather(store, nodes, secret, SECONDS)
     newest = imports.latest(store, secret, found)

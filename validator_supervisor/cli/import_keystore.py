@@ -39,7 +39,7 @@ def import_keystore(
     sys.stderr.write(done.stderr.decode(errors="replace"))
     if done.returncode:
         return done.returncode
-    _upload(name)
+    upload(name)
     streams.write(done.stdout.decode() if as_json else said(name, done.stdout))
     return 0
 
@@ -104,7 +104,8 @@ def _protection(file: str | None) -> bytes | None:
     return raw
 
 
-def _upload(name: str) -> None:
+def upload(name: str) -> None:
+    """Have the newest archive put on the nodes; nothing waits for it."""
     from validator_supervisor.bus.manager import Systemd
 
     try:

@@ -37,6 +37,26 @@ def add(commands: Any, name: Callable[[str], str], descriptor: Callable[[str], i
     over.add_argument("name", metavar="NAME", type=name)
     add_orders(over)
     over.set_defaults(run=_take_over)
+    retired = commands.add_parser("retire", help="end a validator here, for another host")
+    retired.add_argument("name", metavar="NAME", type=name)
+    retired.add_argument(
+        "--output", metavar="FILE", required=True, help="where its keys are written, encrypted"
+    )
+    retired.add_argument("--code-fd", metavar="N", type=descriptor,
+                         help="write the transfer code to this descriptor")  # fmt: skip
+    retired.add_argument("--confirm", metavar="NAME", help="its name again, instead of typing it")
+    retired.add_argument("--json", action="store_true", help="print JSON")
+    retired.set_defaults(run=_retire)
+    adopted = commands.add_parser("adopt", help="run here what another host has retired")
+    adopted.add_argument("name", metavar="NAME", type=name)
+    adopted.add_argument("file", metavar="FILE", help="what `retire` has written")
+    adopted.add_argument("--code-fd", metavar="N", type=descriptor,
+                         help="read the transfer code from this descriptor")  # fmt: skip
+    adopted.add_argument(
+        "--returned", action="store_true", help="also keys that were removed before"
+    )
+    adopted.add_argument("--json", action="store_true", help="print JSON")
+    adopted.set_defaults(run=_adopt)
     out = commands.add_parser("exit", help="have a key leave the chain for good")
     out.add_argument("name", metavar="NAME", type=name)
     out.add_argument("public_key", metavar="PUBKEY", type=name)
@@ -89,6 +109,22 @@ def _take_over(given: argparse.Namespace) -> int:
 
     options = take_over.Given(given.no_watch, given.now, given.confirm)
     return take_over.take_over(Client(), given.name, options)
+
+
+def _retire(given: argparse.Namespace) -> int:
+    from validator_supervisor.cli import retire
+    from validator_supervisor.cli.client import Client
+
+    options = retire.Given(given.output, given.confirm, given.code_fd, given.json)
+    return retire.retire(Client(), given.name, options)
+
+
+def _adopt(given: argparse.Namespace) -> int:
+    from validator_supervisor.cli import adopt
+    from validator_supervisor.cli.client import Client
+
+    options = adopt.Given(given.code_fd, given.returned, given.json)
+    return adopt.adopt(Client(), given.name, given.file, options)
 
 
 def _exit(given: argparse.Namespace) -> int:

@@ -61,6 +61,7 @@ def look(applied: Applied, store: Store) -> dict[str, object]:
             for mark in every
         ],
         "unseen": found.unseen,
+        "retired": store.retired(),
         "refused": [[one.where, one.name, one.reason] for one in found.refused],
     }
 

@@ -101,12 +101,12 @@ def remove(job: Job, keys: Sequence[str], known: Chain | None = None) -> dict[st
             keys, imports.latest(job.store, job.secret, found), job.store.validator
         )
         if asked.present:
-            _refuse_running(job)
+            refuse_running(job)
             now = int(time.time())
             removal.remove(job.store, job.validator, job.secret, found, asked.present, now)
     problems = backup.upload(job.store, job.nodes, UPLOAD_SECONDS)
     every = imports.every(job.store, job.secret, found)
-    protection, remarks = removal.protection(keys, every, known or _chain(job))
+    protection, remarks = removal.protection(keys, every, known or chain_of(job))
     away = [f"it is not on {node} yet: {why}" for node, why in problems.items() if why]
     text = interchange.text(protection)
     return asdict(Removed(_newest(job, found), tuple(keys), asked.left, text, (*remarks, *away)))
@@ -123,16 +123,22 @@ def _found(job: Job) -> Found:
     return found
 
 
-def _refuse_running(job: Job) -> None:
+def refuse_running(job: Job) -> None:
     """Refuse where something may be signed, or was, that is in no archive."""
+    refuse_up(job)
     name = job.store.validator
-    if not job.down():
-        message = f"{name} is not stopped: its keys are in memory"
-        raise SupervisorError("NotStopped", message, f"validator-supervisor stop {name}")
     if job.store.running():
         message = f"{name} was not stopped well: what it has signed at last may be in no archive"
         hint = f"validator-supervisor start {name}; when it runs, remove the keys"
         raise SupervisorError("NotStopped", message, hint)
+
+
+def refuse_up(job: Job) -> None:
+    """Refuse where keys are in memory. Raises SupervisorError ``NotStopped``."""
+    name = job.store.validator
+    if not job.down():
+        message = f"{name} is not stopped: its keys are in memory"
+        raise SupervisorError("NotStopped", message, f"validator-supervisor stop {name}")
 
 
 def _newest(job: Job, found: Found) -> str:
@@ -140,7 +146,8 @@ def _newest(job: Job, found: Found) -> str:
     return max([*here, *(one.item for one in found.archives)]).name
 
 
-def _chain(job: Job) -> Chain | None:
+def chain_of(job: Job) -> Chain | None:
+    """Return the validator's chain, None where it is not known now."""
     try:
         return chain.chain_of(job.applied, job.validator)
     except SupervisorError:

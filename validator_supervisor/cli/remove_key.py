@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from validator_supervisor import durable, handover, interchange, removal, run
+from validator_supervisor import handover, interchange, removal, run
 from validator_supervisor.applied import Applied
 from validator_supervisor.bus.manager import Systemd
 from validator_supervisor.bus.model import read_run
-from validator_supervisor.cli import confirm, import_keystore, job, streams, switch
+from validator_supervisor.cli import confirm, import_keystore, job, new_file, streams, switch
 from validator_supervisor.cli.client import Client
 from validator_supervisor.cli.remove_job import DOWN
 from validator_supervisor.errors import HALT, TEMPORARY, SupervisorError
@@ -55,16 +55,16 @@ def remove_key(client: Client, name: str, words: Sequence[str], given: Given) ->
     import_keystore.check(applied, name)
     keys, out = removal.parse(words), Path(given.out)
     job.check()
-    free(out)
+    new_file.free(out)
     seen: dict[str, Any] = json.loads(_job(applied, "look", name, keys))
     systemd = Systemd()
-    runs = _runs(systemd, name)
-    _say(*shown(name, seen, runs=runs, given=given))
+    runs = running(systemd, name)
+    say(*shown(name, seen, runs=runs, given=given))
     if given.confirm is None:
         confirm.typed(name, f"--confirm {name}")
     else:
         confirm.given(name, given.confirm)
-    done = _removed(client, systemd, applied, name, keys, stop=runs and bool(seen["present"]))
+    done = _removed(client, systemd, applied, name, keys, up=runs and bool(seen["present"]))
     refuse_laid_out(name, keys)
     if not given.no_watch:
         _watch(applied, name, keys, out)
@@ -73,21 +73,13 @@ def remove_key(client: Client, name: str, words: Sequence[str], given: Given) ->
     return 0
 
 
-def free(out: Path) -> None:
-    """Refuse what cannot become the file, before anything is done. Raises SupervisorError."""
-    if os.path.lexists(out):
-        raise SupervisorError("FileExists", f"{out} is there already: it is not overwritten")
-    if not out.parent.is_dir():
-        raise SupervisorError("NotWritten", f"{out.parent} is no directory")
-
-
 def shown(name: str, seen: dict[str, Any], *, runs: bool, given: Given) -> list[str]:
     """Return the lines that say what will happen."""
-    lines = [f"To be removed from {name} for good:", *_listed(seen["present"])]
+    lines = [f"To be removed from {name} for good:", *listed(seen["present"])]
     if not seen["present"]:
         lines = [f"Nothing is to be removed from {name}."]
     if seen["removed"]:
-        lines += ["Removed before:", *_listed(seen["removed"])]
+        lines += ["Removed before:", *listed(seen["removed"])]
     if runs and seen["present"]:
         left = seen["left"]
         again = f"starts again with {left} other keys" if left else "stays stopped: no key is left"
@@ -99,7 +91,7 @@ def shown(name: str, seen: dict[str, Any], *, runs: bool, given: Given) -> list[
     return lines + (UNWATCHED.splitlines() if given.no_watch else [])
 
 
-def _listed(keys: Sequence[str]) -> Iterator[str]:
+def listed(keys: Sequence[str]) -> Iterator[str]:
     yield from (f"  {key}" for key in keys[:SHOWN])
     if len(keys) > SHOWN:
         yield f"  and {len(keys) - SHOWN} more"
@@ -112,39 +104,39 @@ def _removed(
     name: str,
     keys: Sequence[str],
     *,
-    stop: bool,
+    up: bool,
 ) -> dict[str, Any]:
     """Have the archive without the keys, with the validator stopped meanwhile."""
-    if not stop:
+    if not up:
         done: dict[str, Any] = json.loads(_job(applied, "remove", name, keys))
         return done
-    _stop(client, systemd, name)
+    stop(client, systemd, name)
     try:
         done = json.loads(_job(applied, "remove", name, keys))
     except SupervisorError:
-        _say(f"{name} starts again, as it was before")
+        say(f"{name} starts again, as it was before")
         switch.call(client, name, "Start")
         raise
     if done["left"]:
         _start(client, systemd, name)
     else:
-        _say(f"{name} has no keys left: it stays stopped")
+        say(f"{name} has no keys left: it stays stopped")
     return done
 
 
-def _stop(client: Client, systemd: Systemd, name: str) -> None:
-    """Stop the validator, and wait for its final backup."""
-    _say(f"{name} stops")
+def stop(client: Client, systemd: Systemd, name: str, undone: str = "nothing is removed") -> None:
+    """Stop the validator, and wait for its final backup. Raises SupervisorError ``NotStopped``."""
+    say(f"{name} stops")
     switch.call(client, name, "Stop")
     units = (validator_unit(name), state_unit(name))
     if not _wait(STOP_SECONDS, lambda: all(systemd.active(unit) in DOWN for unit in units)):
-        message = f"{name} has not stopped within {STOP_SECONDS:g} s: nothing is removed"
+        message = f"{name} has not stopped within {STOP_SECONDS:g} s: {undone}"
         raise SupervisorError("NotStopped", message, _journal(name), exit_status=TEMPORARY)
 
 
 def _start(client: Client, systemd: Systemd, name: str) -> None:
     """Start the validator, and wait until it runs."""
-    _say(f"{name} starts without them")
+    say(f"{name} starts without them")
     switch.call(client, name, "Start")
     if not _wait(START_SECONDS, lambda: systemd.active(validator_unit(name)) == "active"):
         message = f"the keys are removed, but {name} has not started within {START_SECONDS:g} s"
@@ -152,7 +144,8 @@ def _start(client: Client, systemd: Systemd, name: str) -> None:
         raise SupervisorError("NotStarted", message, hint, exit_status=TEMPORARY)
 
 
-def _runs(systemd: Systemd, name: str) -> bool:
+def running(systemd: Systemd, name: str) -> bool:
+    """Whether the validator is up, or its keys are in memory."""
     return any(systemd.active(unit) in UP for unit in (validator_unit(name), state_unit(name)))
 
 
@@ -208,19 +201,12 @@ def write(out: Path, protection: str) -> None:
     """Write the file, for root alone. Raises SupervisorError ``FileExists``, ``NotWritten``."""
     raw = protection.encode()
     interchange.parse(raw)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.new")
-    try:
-        free(out)
-        durable.add(out, raw, temporary)
-        if out.read_bytes() != raw:
-            raise SupervisorError("FileExists", f"{out} is somebody else's: it was not overwritten")
-    except OSError as failure:
-        raise SupervisorError("NotWritten", f"{out}: {failure.strerror}") from None
+    new_file.write(out, raw)
 
 
 def _tell(name: str, done: dict[str, Any], given: Given) -> None:
     for remark in done["remarks"]:
-        _say(f"note: {remark}")
+        say(f"note: {remark}")
     if given.as_json:
         told = {"archive": done["archive"], "keys": done["keys"], "file": given.out,
                 "watched": not given.no_watch}  # fmt: skip
@@ -238,7 +224,7 @@ def said(name: str, done: dict[str, Any], given: Given) -> list[str]:
     return [*lines, f"  validator-supervisor {way}"]
 
 
-def _say(*lines: str) -> None:
+def say(*lines: str) -> None:
     """Tell a person what goes on; standard output is for the result."""
     for line in lines:
         print(printable(line), file=sys.stderr, flush=True)

@@ -1,8 +1,9 @@
 """`validator-supervisor resume`: after a halt, when a person says that it is safe."""
 
+from validator_supervisor import halt
 from validator_supervisor.cli import confirm, switch
 from validator_supervisor.cli.client import Client
-from validator_supervisor.cli.status import MOVED
+from validator_supervisor.cli.status import MOVED, RETIRED
 from validator_supervisor.errors import SupervisorError
 from validator_supervisor.journal import printable
 
@@ -12,6 +13,8 @@ def resume(client: Client, name: str, *, yes: bool) -> int:
     reason = switch.halted(client, name)
     if not reason:
         raise SupervisorError("NotHalted", f"{name} is not halted")
+    if reason.partition(":")[0] == RETIRED:
+        raise SupervisorError("Retired", f"{name} is {reason}", halt.RETIRED_HINT)
     print(f"{name} is halted: {printable(reason)}")
     if reason.partition(":")[0] in MOVED:
         print(f"Its next start will find the same, and halt again. Where the other host is off\n"

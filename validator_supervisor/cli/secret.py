@@ -42,16 +42,19 @@ def chosen(descriptor: int | None) -> bytes:
     return typed
 
 
-def ask(question: str) -> bytes:
-    """Ask on the terminal, whatever standard input is. Raises SupervisorError."""
+def ask(question: str, option: str = "--passphrase-fd") -> bytes:
+    """Ask on the terminal, whatever standard input is; ``option`` is what a script has for it.
+
+    Raises SupervisorError.
+    """
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY))
         return getpass.getpass(f"{printable(question)}: ").encode()
     except OSError:
-        reason = "there is no terminal to ask for the passphrase"
+        reason = "there is no terminal to ask on"
     except (EOFError, UnicodeError):
         reason = "what was typed is no passphrase"
-    raise SupervisorError("NoPassphrase", reason, "--passphrase-fd N reads it from a descriptor")
+    raise SupervisorError("NoPassphrase", reason, f"{option} N reads it from a descriptor")
 
 
 def from_descriptor(descriptor: int) -> bytes:

@@ -12,6 +12,8 @@ from validator_supervisor.units import state_unit, tunnel_unit, validator_unit
 Properties = Mapping[str, object]
 # Halts that another host has caused (halt.py, whose import would take long).
 MOVED = ("moved", "foreign-claim")
+# The halt of a validator whose keys have left for another host.
+RETIRED = "retired"
 # What the controller says of a validator whose keys cannot be had (bus/model.py).
 LOCKED = "the identity is locked"
 # How a status line begins that liveness.py has told.
@@ -147,6 +149,8 @@ def _validator_problem(validator: Properties, said: Callable[[str], str]) -> Pro
 def _after_halt(name: str, words: str) -> str:
     if words.partition(":")[0] in MOVED:
         return f"where the other host is off for good: `validator-supervisor take-over {name}`"
+    if words.partition(":")[0] == RETIRED:
+        return f"nothing, while they run elsewhere; else `take-over {name}` or `adopt {name} FILE`"
     return f"when what it says is put right: `validator-supervisor resume {name}`"
 
 

@@ -5,12 +5,12 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from validator_supervisor import host, orders
+from validator_supervisor import halt, host, orders
 from validator_supervisor.applied import Applied
 from validator_supervisor.bus import names
 from validator_supervisor.cli import confirm, import_keystore, job, switch
 from validator_supervisor.cli.client import Client
-from validator_supervisor.cli.status import MOVED
+from validator_supervisor.cli.status import MOVED, RETIRED
 from validator_supervisor.errors import SupervisorError
 from validator_supervisor.journal import printable
 from validator_supervisor.orders import Orders
@@ -38,12 +38,12 @@ class Given(NamedTuple):
 
 def take_over(client: Client, name: str, given: Given) -> int:
     """Go on where another host was the last. Raises SupervisorError."""
-    applied = _ready(client, name)
+    applied = _ready(client, name, (*MOVED, RETIRED))
     seen: dict[str, Any] = json.loads(_job(applied, ["look", name]))
     print("\n".join(shown(seen)))
     theirs = [mark for mark in seen["marks"] if not mark["ours"]]
     sequence = max((mark["sequence"] for mark in seen["marks"]), default=0)
-    if not theirs and not seen["unseen"]:
+    if not theirs and not seen["unseen"] and not seen["retired"]:
         hint = f"validator-supervisor start {name}"
         raise SupervisorError("NothingToTakeOver", f"no other host has run {name}", hint)
     _begin(client, applied, name, given, WARNING, {"take_over": True, "sequence": sequence})
@@ -60,7 +60,7 @@ def explain(name: str, *, as_json: bool) -> NoReturn:
 
 def start(client: Client, name: str, given: Given) -> int:
     """Start with orders of a person. Raises SupervisorError."""
-    applied = _ready(client, name)
+    applied = _ready(client, name, MOVED)
     _begin(client, applied, name, given, UNWATCHED if given.no_watch else "", {})
     return 0
 
@@ -80,7 +80,7 @@ def quarantine(name: str, archive: str, typed: str | None) -> int:
 
 def shown(seen: dict[str, Any]) -> list[str]:
     """Return the lines that show who has run a validator."""
-    lines = []
+    lines = [halt.retired(seen["retired"])] if seen["retired"] else []
     for mark in seen["marks"][:SHOWN]:
         who = "this host" if mark["ours"] else f"host {mark['host']}"
         if mark["clone"]:
@@ -92,7 +92,7 @@ def shown(seen: dict[str, Any]) -> list[str]:
     return [printable(line) for line in lines]
 
 
-def _ready(client: Client, name: str) -> Applied:
+def _ready(client: Client, name: str, ours: Sequence[str]) -> Applied:
     applied = Applied.load()
     import_keystore.check(applied, name)
     job.check()
@@ -104,8 +104,10 @@ def _ready(client: Client, name: str) -> Applied:
         hint = f"first: validator-supervisor stop {name}"
         raise SupervisorError("AlreadyStarting", f"{name} is starting already", hint)
     reason = str(found.get("HaltReason", ""))
-    if reason and reason.partition(":")[0] not in MOVED:
-        hint = f"first: validator-supervisor resume {name}"
+    code = reason.partition(":")[0]
+    if reason and code not in ours:
+        way = "take-over" if code == RETIRED else "resume"
+        hint = f"first: validator-supervisor {way} {name}"
         raise SupervisorError("Halted", f"{name} is halted: {reason}", hint)
     return applied
 

@@ -88,14 +88,16 @@ class Signing:
         epoch: int = EPOCH,
         near: str = "",
         environment: Mapping[str, str] | None = None,
+        peers: Sequence[str] = (),
     ) -> Iterator["Signing"]:
         """Boot a host and nodes with a chain; import keys; nothing is started yet.
 
+        ``peers`` are packages of Debian that the host has more than others.
         With ``near`` there are no nodes: the host reaches the chain itself, and this directory of
         its own takes the backups.
         """
         with (
-            World.booted(suite, [] if near else nodes, peers=PEERS) as world,
+            World.booted(suite, [] if near else nodes, peers=[*PEERS, *peers]) as world,
             tempfile.TemporaryDirectory(prefix="chain-", dir=RUNS) as folder,
             world.standin_beacon(Path(folder), "--slots-per-epoch", str(epoch)) as beacon,
         ):
@@ -117,7 +119,8 @@ class Signing:
         self.configure(environment)
         self.world.init_identity()
         self.world.unlock()
-        self.imports(keys)
+        if keys:
+            self.imports(keys)
 
     def configure(self, environment: Mapping[str, str] | None = None) -> None:
         """Configure the validator and the nodes, and let the host into them."""
@@ -156,6 +159,22 @@ class Signing:
             machine.write(sealed, self.host.output("cat", sealed) + "\n", 0o600)
             other.configure()
             other.world.unlock()
+            yield other
+
+    @contextlib.contextmanager
+    def elsewhere(self, name: str, near: str) -> Iterator["Signing"]:
+        """Boot one more host beside this one, with nothing in common: no keys yet, either.
+
+        It reaches the chain itself, and ``near``, a directory of its own, takes the backups.
+        """
+        network = self.world.network
+        layers = images.installed(self.suite, "host", PEERS)
+        space = network.add(name)
+        with Machine.boot(f"{name}-{network.prefix}", layers, namespace=space) as machine:
+            machine.write("/etc/hosts", network.hosts())
+            other = Signing(World(network, machine, {}), self.beacon, self.suite)
+            other.prepare(0, near)
+            other.keys = list(self.keys)
             yield other
 
     @contextlib.contextmanager

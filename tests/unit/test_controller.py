@@ -33,6 +33,7 @@ class Systemd:
 
     def __init__(self) -> None:
         self.states: dict[str, UnitState] = {}
+        self.jobs: dict[str, str] = {}
         self.asked: list[str] = []
         self.watched: list[str] = []
         self.changed: Callable[[str], None] = print
@@ -49,6 +50,9 @@ class Systemd:
 
     def active(self, unit: str) -> str:
         return self.state(unit).active
+
+    def job(self, unit: str) -> str:
+        return self.jobs.get(unit, "")
 
     def start(self, unit: str) -> None:
         self.asked.append(f"start {unit}")
@@ -249,6 +253,14 @@ def test_start_and_stop(
     systemd.states[UNIT] = UnitState(active)
     assert made.act(MAIN, method, ()) == (accepted,)
     assert systemd.asked == asked
+
+
+def test_a_start_that_waits_is_stopped(made: Controller, systemd: Systemd) -> None:
+    made.refresh()
+    systemd.states[UNIT] = UnitState("inactive")
+    systemd.jobs[UNIT] = "start"
+    assert made.act(MAIN, "Stop", ()) == (True,)
+    assert systemd.asked == [f"stop {UNIT}"]
 
 
 def test_reconnect_and_reload(made: Controller, systemd: Systemd) -> None:

@@ -274,7 +274,8 @@ class Controller:
                 return False
             self._systemd.start(unit)
             return True
-        if active in ("inactive", "failed"):
+        # One whose start waits for its state is inactive, too, and is not to start later.
+        if active in ("inactive", "failed") and not self._systemd.job(unit):
             return False
         self._systemd.stop(unit)
         return True

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from validator_supervisor import marks
-from validator_supervisor.contents import Contents, Key
+from validator_supervisor.contents import AnyKey, Contents
 from validator_supervisor.errors import SupervisorError
 from validator_supervisor.gather import Found
 from validator_supervisor.marks import Own
@@ -39,7 +39,7 @@ class Here:
         return one.manifest.host == self.own.host and not self.retired
 
 
-def check(given: Transfer, validator: Ethereum, here: Here) -> dict[str, Key]:
+def check(given: Transfer, validator: Ethereum, here: Here) -> dict[str, AnyKey]:
     """Return the keys that stay beside those of the file.
 
     Raises SupervisorError ``OtherNetwork``, ``Moved``, ``DuplicateKey``.
@@ -82,7 +82,7 @@ def _moved(here: Here, host: str, what: str) -> SupervisorError:
     return SupervisorError("Moved", message, hint)
 
 
-def left_out(given: Transfer, beside: Mapping[str, Key], here: Here) -> list[str]:
+def left_out(given: Transfer, beside: Mapping[str, AnyKey], here: Here) -> list[str]:
     """Return a line for each key that was here before, and stays in older archives alone."""
     before = here.newest.keys.keys() if here.newest else set()
     return [

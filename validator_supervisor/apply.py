@@ -10,7 +10,7 @@ from validator_supervisor import config, durable, hands, journal, overrides, run
 from validator_supervisor.applied import FILE, PREVIOUS, Applied, assign_ports
 from validator_supervisor.errors import ConfigError, SupervisorError
 from validator_supervisor.units import release_unit, state_unit, tunnel_unit, validator_unit
-from validator_supervisor.validators import Ethereum, Release, Validator
+from validator_supervisor.validators import Ethereum, Release, Validator, in_the_clear
 
 WATCH = "validator-watch.service"
 # A validator, what it has signed, and its final backup; TimeoutStartSec= leaves time for the rest.
@@ -90,6 +90,10 @@ def _wanted(before: Applied) -> Applied:
     idle = config.idle(document, wanted)
     if idle:
         journal.log(journal.NOTICE, f"understood, but no job uses it yet: {', '.join(idle)}")
+    for one in wanted.ethereum:
+        if in_the_clear(one.keys):
+            message = f"{one.name}: its Web3Signer is asked without TLS"
+            journal.log(journal.WARNING, f"{message}: who is on the way can have anything signed")
     try:
         found = overrides.current()
     except ConfigError as failure:
@@ -169,7 +173,8 @@ def _definitions(applied: Applied, other: Applied) -> dict[str, object]:
         found[validator_unit(validator.name)] = (mine, applied.beacons(validator))
         if isinstance(validator, Ethereum):
             # What its keys were unpacked for, and where its backups go.
-            found[state_unit(validator.name)] = (validator.user, validator.network, backups)
+            known = (validator.user, validator.network, validator.keys, backups)
+            found[state_unit(validator.name)] = known
             if validator.release.version:
                 found[release_unit(validator.name)] = (validator.release, there.key_server)
     return found

@@ -10,7 +10,6 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import IO, cast
 
 from validator_supervisor import age, document
@@ -59,7 +58,7 @@ def create(
     where the manifest would be refused when it is read, and later where a file is no longer what
     the manifest says: what has been written by then is no archive.
     """
-    raw = json.dumps(asdict(manifest), indent=1).encode()
+    raw = json.dumps(manifest.plain(), indent=1).encode()
     _parse(raw)
     if sources.keys() != manifest.files.keys():
         raise FormatError("Archive", "the manifest names other files than are there")

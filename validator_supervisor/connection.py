@@ -37,13 +37,16 @@ class Answer:
 class Server:
     """One server; several threads may ask it at the same time.
 
-    What is asked must bear to be asked twice: it is when a kept connection breaks.
+    What is asked must bear to be asked twice: it is when a kept connection breaks. ``certificate``
+    is a file (PEM) with the only authorities, or the only certificate, to believe; else it is
+    those of the system.
     """
 
-    def __init__(self, url: str, seconds: float, size_max: int) -> None:
+    def __init__(self, url: str, seconds: float, size_max: int, certificate: str = "") -> None:
         self._url = url
         self._seconds = seconds
         self._size_max = size_max
+        self._certificate = certificate
         self._lock = threading.Lock()
         self._kept: socket.socket | None = None
         self._tls: ssl.SSLContext | None = None
@@ -75,7 +78,7 @@ class Server:
             return plain
         try:
             # Kept: to read all authorities takes 30 ms.
-            self._tls = self._tls or ssl.create_default_context()
+            self._tls = self._tls or ssl.create_default_context(cafile=self._certificate or None)
             plain.settimeout(_left(deadline))
             return self._tls.wrap_socket(plain, server_hostname=parts.hostname)
         except BaseException:

@@ -8,7 +8,7 @@ from validator_supervisor import age, archive, interchange
 from validator_supervisor.archive import Holder
 from validator_supervisor.errors import FormatError, SupervisorError
 from validator_supervisor.interchange import Interchange
-from validator_supervisor.manifest import VERSION, Manifest
+from validator_supervisor.manifest import PLAIN, VERSION, Manifest
 
 PROTECTION = "slashing-protection.json"
 # Only of an archive that is handed on to another host (transfer.py).
@@ -26,12 +26,30 @@ class Key:
 
 
 @dataclass(frozen=True)
+class Remote:
+    """A key that a Web3Signer has: there is nothing of it here, and nothing secret to know."""
+
+
+AnyKey = Key | Remote
+
+
+def local(keys: Mapping[str, AnyKey]) -> dict[str, Key]:
+    """Return those of the keys that are here."""
+    return {name: key for name, key in keys.items() if isinstance(key, Key)}
+
+
+def remote(keys: Mapping[str, AnyKey]) -> tuple[str, ...]:
+    """Return those of the keys that a Web3Signer has, in order."""
+    return tuple(sorted(name for name, key in keys.items() if isinstance(key, Remote)))
+
+
+@dataclass(frozen=True)
 class Contents:
     """An archive that was verified; keys are ``0x`` and 96 lower-case digits."""
 
     manifest: Manifest
     protection: Interchange | None
-    keys: dict[str, Key]
+    keys: dict[str, AnyKey]
 
 
 def unseal(raw: bytes, identity: age.X25519Identity, validator: str) -> Contents:
@@ -64,9 +82,11 @@ def of(manifest: Manifest, files: Mapping[str, bytes]) -> Contents:
     return Contents(manifest, protection, _keys(manifest, files))
 
 
-def _keys(manifest: Manifest, files: Mapping[str, bytes]) -> dict[str, Key]:
-    keys = {}
+def _keys(manifest: Manifest, files: Mapping[str, bytes]) -> dict[str, AnyKey]:
+    keys: dict[str, AnyKey] = dict.fromkeys(manifest.remote_keys, Remote())
     for key in manifest.public_keys:
+        if key in keys:
+            continue
         names = [f"validators/{key}/{name}" for name in ("keystore.json", "password.txt")]
         if not all(name in files for name in names):
             raise FormatError("Archive", f"the keystore or password of {key} is missing")
@@ -85,7 +105,7 @@ def seal(
     sequence: int,
     created: int,
     clean: bool,
-    keys: Mapping[str, Key],
+    keys: Mapping[str, AnyKey],
     removed_keys: Mapping[str, int],
     protection: Interchange | None,
     remarks: Sequence[str] = (),
@@ -97,12 +117,13 @@ def seal(
         files[PROTECTION] = interchange.text(protection).encode()
     if retired is not None:
         files[RETIRED] = retired
-    for name, key in keys.items():
+    for name, key in local(keys).items():
         files[f"validators/{name}/keystore.json"] = key.keystore
         files[f"validators/{name}/password.txt"] = key.password
     sources = {name: _once(data) for name, data in files.items()}
+    elsewhere = remote(keys)
     manifest = Manifest(
-        version=VERSION,
+        version=VERSION if elsewhere else PLAIN,
         validator=validator,
         kind=KIND,
         network=network,
@@ -115,6 +136,7 @@ def seal(
         removed_keys=dict(removed_keys),
         files=archive.describe(sources),
         remarks=tuple(remarks),
+        remote_keys=elsewhere,
     )
     return b"".join(archive.create(manifest, sources, identity))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from validator_supervisor import (
     chain,
+    contents,
     durable,
     ending,
     handover,
@@ -18,20 +19,21 @@ from validator_supervisor import (
     orders,
     preparation,
     validator,
+    web3signer,
 )
 from validator_supervisor.applied import Applied
 from validator_supervisor.beacon import Beacon
 from validator_supervisor.chain import Time
 from validator_supervisor.clients import CLIENTS
-from validator_supervisor.clients.client import Place, Setup
-from validator_supervisor.contents import Key
+from validator_supervisor.clients.client import Place, Setup, Signer
+from validator_supervisor.contents import AnyKey
 from validator_supervisor.database import Database
 from validator_supervisor.decision import CONTINUE, POWER_CUT, RESTORE
 from validator_supervisor.errors import SupervisorError
 from validator_supervisor.handover import CLIENT, ROOT, Handover
 from validator_supervisor.interchange import Interchange
 from validator_supervisor.networks import Chain
-from validator_supervisor.validators import Ethereum, Release
+from validator_supervisor.validators import Ethereum, Keys, Release, untrusted
 
 # A client that looks for a twin is silent for two to three epochs, each one about its own.
 LOOK_EPOCHS = 4
@@ -58,11 +60,13 @@ class Start:
         """Return where the client's files are."""
         return Place(self.state, self.given / self.validator.name / CLIENT)
 
-    def setup(self, nodes: list[str], *, look_for_twin: bool = False) -> Setup:
+    def setup(
+        self, nodes: list[str], *, look_for_twin: bool = False, signer: Signer | None = None
+    ) -> Setup:
         """Return how the client is to be used with these beacon nodes."""
         urls = self.applied.beacons(self.validator)
         beacons = [urls[name] for name in nodes]
-        return Setup(self.validator, self.place, beacons, look_for_twin)
+        return Setup(self.validator, self.place, beacons, look_for_twin, signer)
 
     def database(self, nodes: list[str]) -> Database:
         """Return the client's database."""
@@ -77,11 +81,15 @@ def prepare(start: Start) -> list[str]:
     # Before anything is done to the database because it cannot be read.
     validator.check_program(mine.release.binary)
     given, keys = handover.read(start.given / mine.name)
+    signer = signer_of(mine, keys)
     nodes = validator.beacons(start.applied, mine)
     for path in validator.remove_stale_locks(client.locks(start.place), start.place.keys):
         journal.log(journal.NOTICE, f"removed {path}, left by a client that was killed")
     _empty(start.place.keys)
-    client.install(start.place, keys)
+    if signer:
+        client.delegate(start.place, signer)
+    else:
+        client.install(start.place, contents.local(keys))
     database = start.database(nodes)
     if given.row == POWER_CUT:
         # The clock that was asked before may not have been set yet; now a healthy node agrees.
@@ -99,7 +107,30 @@ def prepare(start: Start) -> list[str]:
     (start.state / WATCH).unlink(missing_ok=True)
     publish(start, nodes, keys, max(until, _silent_until(given.chain, planned.wanted)))
     database.begin()
-    return client.run(start.setup(nodes, look_for_twin=bool(until)))
+    return client.run(start.setup(nodes, look_for_twin=bool(until), signer=signer))
+
+
+def signer_of(mine: Ethereum, keys: Mapping[str, AnyKey]) -> Signer | None:
+    """Return the Web3Signer that has the keys; None: they are here.
+
+    Raises SupervisorError ``OtherKeys``, and ``NotSupported`` where the client that runs now cannot
+    go by its certificate.
+    """
+    web3signer.check(mine, keys)
+    if isinstance(mine.keys, str):
+        return None
+    problem, hint = untrusted(mine)
+    if problem:
+        raise SupervisorError("NotSupported", f"keys: certificate of {mine.name}: {problem}", hint)
+    return Signer(web3signer.address(mine.keys), mine.keys.certificate, contents.remote(keys))
+
+
+def environment(mine: Ethereum) -> dict[str, str]:
+    """Return the variables of the client that are not the operator's."""
+    trust = CLIENTS[mine.release.client].trust
+    if not trust or not isinstance(mine.keys, Keys) or not mine.keys.certificate:
+        return {}
+    return {trust: mine.keys.certificate}
 
 
 def _empty(directory: Path) -> None:
@@ -121,7 +152,7 @@ def time_now(start: Start, given: Handover) -> Time:
     return chain.time_of(given.chain, int(time.time()), heads, earliest, verified=verified)
 
 
-def _watch(start: Start, given: Handover, keys: Mapping[str, Key]) -> bool:
+def _watch(start: Start, given: Handover, keys: Mapping[str, AnyKey]) -> bool:
     """Watch for a twin where keys have come from elsewhere, and return whether they have."""
     pending = start.state / WATCH
     needed = pending.exists() and not given.no_watch
@@ -171,7 +202,7 @@ def _silent_until(chain: Chain, wanted: Interchange | None) -> int:
     return 0 if wanted is None else _begin_of(chain, max(_highest(wanted), 0) + 1)
 
 
-def publish(start: Start, nodes: list[str], keys: Mapping[str, Key], silent_until: int) -> None:
+def publish(start: Start, nodes: list[str], keys: Mapping[str, AnyKey], silent_until: int) -> None:
     """Write what the watch and the controller may know of this run."""
     known = {"node": nodes[0], "public_keys": sorted(keys), "silent_until": silent_until}
     durable.replace(start.runtime / "run.json", json.dumps(known).encode())

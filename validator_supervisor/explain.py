@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
-from validator_supervisor import chain, exported, gather, halt, marks, slashing, state
+from validator_supervisor import chain, exported, gather, halt, marks, slashing, state, web3signer
 from validator_supervisor.decision import CONTINUE, POWER_CUT, RESTORE
 from validator_supervisor.errors import SupervisorError
 from validator_supervisor.gather import Found
@@ -26,7 +26,7 @@ class Explanation:
     """The decision, and the latch that keeps it from being asked for; times in Unix seconds.
 
     ``first_epoch`` may be the first with an attestation; before it ``epochs_lost`` epochs are lost
-    that a plain restart would not lose.
+    that a plain restart would not lose. ``signer`` is what a person should know of a Web3Signer.
     """
 
     validator: str
@@ -44,6 +44,7 @@ class Explanation:
     first_epoch: int = 0
     first_time: int = 0
     epochs_lost: int = 0
+    signer: list[str] = field(default_factory=list)
 
     def plain(self) -> dict[str, object]:
         """Return the members as JSON has them."""
@@ -78,13 +79,14 @@ def explain(job: Job) -> Explanation:
         validator=job.validator.name,
         row=row,
         reason=reason,
-        keys=len(prepared.decision.newest.keys),
+        keys=len(prepared.chosen.keys),
         watermark=highest(prepared.decision.floor),
         lift=highest(prepared.required) if prepared.required != prepared.decision.floor else None,
         epoch_now=now,
         first_epoch=first,
         first_time=_begin(known, first),
         epochs_lost=first - now,
+        signer=list(web3signer.remarks(job.validator, prepared.chosen)),
         **common,  # type: ignore[arg-type]
     )
 
@@ -167,6 +169,7 @@ def as_text(shown: Explanation) -> Iterator[str]:
         yield f"  not reached: {node}: {problem}"
     if shown.row == REFUSED:
         return
+    yield from (f"note: {line}" for line in shown.signer)
     yield f"watermark of {shown.keys} keys: {_mark(shown.watermark)}"
     yield f"lift: {_mark(shown.lift) if shown.lift else 'none'}"
     when = "now" if shown.row == CONTINUE else _when(shown.first_time)

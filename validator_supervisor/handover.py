@@ -12,7 +12,7 @@ from pathlib import Path
 
 from validator_supervisor import interchange, networks
 from validator_supervisor.applied import Applied
-from validator_supervisor.contents import Key
+from validator_supervisor.contents import AnyKey, Key, Remote
 from validator_supervisor.decision import CONTINUE, POWER_CUT, RESTORE
 from validator_supervisor.document import Value, parse_json
 from validator_supervisor.errors import SupervisorError
@@ -22,6 +22,8 @@ from validator_supervisor.schema import boolean, choice, integer, record
 
 ROOT = Path("/run/validator-state")
 FILE, KEYS, CLIENT = "handover.json", "keys", "client"
+# In place of a keystore and its password: a Web3Signer has the key.
+REMOTE = "remote"
 # What was in effect at the start, and the ssh keys, which nobody else may read.
 APPLIED, SSH = "applied.json", "ssh"
 TIME = integer(0, 1 << 33, "a time")
@@ -66,7 +68,7 @@ def kept(directory: Path) -> tuple[Applied, Path]:
     return Applied.load(directory / APPLIED), directory / SSH
 
 
-def write(directory: Path, handover: Handover, keys: Mapping[str, Key]) -> None:
+def write(directory: Path, handover: Handover, keys: Mapping[str, AnyKey]) -> None:
     """Write everything, instead of what an attempt before has left; the file comes last."""
     (directory / FILE).unlink(missing_ok=True)
     if (directory / KEYS).exists():
@@ -74,8 +76,11 @@ def write(directory: Path, handover: Handover, keys: Mapping[str, Key]) -> None:
     for name, key in keys.items():
         place = directory / KEYS / name
         place.mkdir(parents=True)
-        _for_group(place / "keystore.json", key.keystore)
-        _for_group(place / "password.txt", key.password)
+        if isinstance(key, Key):
+            _for_group(place / "keystore.json", key.keystore)
+            _for_group(place / "password.txt", key.password)
+        else:
+            _for_group(place / REMOTE, b"")
         place.chmod(0o750)
     if keys:
         (directory / KEYS).chmod(0o750)
@@ -95,17 +100,18 @@ def _for_group(path: Path, data: bytes) -> None:
     path.chmod(0o640)
 
 
-def read(directory: Path) -> tuple[Handover, dict[str, Key]]:
+def _key(place: Path) -> AnyKey:
+    if (place / REMOTE).exists():
+        return Remote()
+    return Key((place / "keystore.json").read_bytes(), (place / "password.txt").read_bytes())
+
+
+def read(directory: Path) -> tuple[Handover, dict[str, AnyKey]]:
     """Return what was handed over. Raises SupervisorError ``NoHandover``."""
     try:
         raw = (directory / FILE).read_bytes()
         places = sorted((directory / KEYS).iterdir()) if (directory / KEYS).exists() else []
-        keys = {
-            place.name: Key(
-                (place / "keystore.json").read_bytes(), (place / "password.txt").read_bytes()
-            )
-            for place in places
-        }
+        keys = {place.name: _key(place) for place in places}
     except OSError as failure:
         message = f"{directory}: nothing was handed over: {failure.strerror}"
         raise SupervisorError(

@@ -22,7 +22,7 @@ from validator_supervisor import (
 )
 from validator_supervisor.beacon import Record
 from validator_supervisor.chain import moment_at
-from validator_supervisor.contents import Contents, Key
+from validator_supervisor.contents import AnyKey, Contents, Key
 from validator_supervisor.errors import ConfigError, FormatError, SupervisorError
 from validator_supervisor.gather import Found
 from validator_supervisor.interchange import History, Interchange
@@ -48,11 +48,16 @@ class Given:
 
 @dataclass(frozen=True)
 class Request:
-    """What a person gives; ``protection`` is an EIP-3076 file; ``returned``: removed keys, too."""
+    """What a person gives; ``protection`` is an EIP-3076 file; ``returned``: removed keys, too.
+
+    ``web3signer``: keys of the Web3Signer, those that are ``named`` or all that are wanted.
+    """
 
     given: tuple[Given, ...]
     protection: bytes | None = field(repr=False, default=None)
     returned: bool = False
+    web3signer: bool = False
+    named: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,8 @@ def text(request: Request) -> bytes:
             ],
             "protection": None if known is None else _coded(known),
             "returned": request.returned,
+            "web3signer": request.web3signer,
+            "named": request.named,
         }
     ).encode()
 
@@ -89,7 +96,9 @@ def parse(raw: bytes) -> Request:
             given.append(Given(file, base64.b64decode(stored), base64.b64decode(password)))
         known = top["protection"]
         protection = None if known.data is None else base64.b64decode(known.string())
-        return Request(tuple(given), protection, top["returned"].boolean())
+        named = tuple(interchange.public_key(item.string()) for item in top["named"].items())
+        flags = top["returned"].boolean(), top["web3signer"].boolean()
+        return Request(tuple(given), protection, *flags, named)
     except (ConfigError, KeyError, ValueError) as failure:
         raise FormatError("Request", printable(str(failure))) from None
 
@@ -164,8 +173,8 @@ def check(
 
 
 def without_gone(
-    keys: Mapping[str, Key], records: Mapping[str, Record], node: str
-) -> tuple[dict[str, Key], tuple[str, ...]]:
+    keys: Mapping[str, AnyKey], records: Mapping[str, Record], node: str
+) -> tuple[dict[str, AnyKey], tuple[str, ...]]:
     """Return the keys that may still sign, and a remark on each that is slashed or out.
 
     ``records`` are what ``node`` says; it may know fewer. Raises SupervisorError ``KeysGone`` where
@@ -235,11 +244,11 @@ def add(
     validator: Ethereum,
     identity: age.X25519Identity,
     found: Found,
-    keys: Mapping[str, Key],
+    keys: Mapping[str, AnyKey],
     protection: Interchange,
     now: int,
     *,
-    beside: Mapping[str, Key] | None = None,
+    beside: Mapping[str, AnyKey] | None = None,
     removed_keys: Mapping[str, int] | None = None,
     seen: int = -1,
     remark: str = "imported",

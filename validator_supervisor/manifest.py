@@ -1,7 +1,7 @@
 """The first member of an archive: whose it is, how new it is, and what is in it."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from validator_supervisor.document import Value
 from validator_supervisor.kinds import NAME
@@ -18,7 +18,9 @@ from validator_supervisor.schema import (
 )
 
 MANIFEST = "manifest.json"
-VERSION = 1
+# The first knows no remote keys, and is still what is written where there are none: whoever has an
+# older release reads those, and refuses the others by their version.
+PLAIN, VERSION = 1, 2
 # What an archive of each kind may hold. No other name ever reaches a file system.
 FILES = {
     "ethereum": re.compile(
@@ -53,7 +55,7 @@ class File:
 class Manifest:
     """What an archive says of itself; ``sequence`` grows with each archive of a validator."""
 
-    version: int = setting(integer(VERSION, VERSION, "the format's version"), "of the format")
+    version: int = setting(integer(PLAIN, VERSION, "the format's version"), "of the format")
     validator: str = setting(NAME, "the name in config.yaml")
     kind: str = setting(choice(*FILES), "of the validator")
     network: str = setting(CHAIN, "its network, or the chain's id")
@@ -68,6 +70,16 @@ class Manifest:
     )
     files: dict[str, File] = setting(table(text(), record(File)), "every other member, in order")
     remarks: tuple[str, ...] = setting(REMARKS, "what could not be had, and why", ())
+    remote_keys: tuple[str, ...] = setting(
+        PUBLIC_KEYS, "those of the keys that a Web3Signer has, and no file here", ()
+    )
+
+    def plain(self) -> dict[str, object]:
+        """Return the members as they are written; what the version does not know is not there."""
+        members = asdict(self)
+        if self.version == PLAIN:
+            del members["remote_keys"]
+        return members
 
     @classmethod
     def read(cls, value: Value, total: int) -> "Manifest":
@@ -82,18 +94,30 @@ class Manifest:
         for key in keys:
             if not re.fullmatch(KEYS[self.kind], key):
                 raise value.error(f"{key} is no public key of kind {self.kind}")
-        own = {None, *self.public_keys}
+        self._check_remote(value)
+        own = {None, *self.public_keys} - {*self.remote_keys}
         for name in self.files:
             found = FILES[self.kind].fullmatch(name)
             if not found:
                 raise value.error(f"{name} has no place in an archive of kind {self.kind}")
             if found.groupdict().get("key") not in own:
-                raise value.error(f"{name} is of a key that is not among the public keys")
+                raise value.error(f"{name} is of a key that is not among the local public keys")
         if list(self.files) != sorted(self.files):
             raise value.error("the files are not in order")
         if sum(file.size for file in self.files.values()) > total:
             raise value.error(f"the files have more than {total} bytes")
         return self
+
+    def _check_remote(self, value: Value) -> None:
+        if (self.version == VERSION) != bool(self.remote_keys):
+            raise value.error(
+                f"there are remote keys where the version is {VERSION}, and only there"
+            )
+        if len(set(self.remote_keys)) < len(self.remote_keys):
+            raise value.error("a remote key stands there twice")
+        unknown = {*self.remote_keys} - {*self.public_keys}
+        if unknown or (self.remote_keys and self.kind != "ethereum"):
+            raise value.error("a remote key is not among the public keys of an Ethereum validator")
 
 
 MANIFESTS: Kind[Manifest] = record(Manifest)

@@ -19,13 +19,14 @@ from validator_supervisor import (
     orders,
     preparation,
     slashing,
+    web3signer,
 )
 from validator_supervisor.applied import Applied
 from validator_supervisor.chain import Time
 from validator_supervisor.clients import CLIENTS
 from validator_supervisor.clients.client import Client
 from validator_supervisor.clients.client import Place as Files
-from validator_supervisor.contents import Key
+from validator_supervisor.contents import AnyKey
 from validator_supervisor.decision import (
     CONTINUE,
     POWER_CUT,
@@ -44,6 +45,7 @@ from validator_supervisor.orders import Orders
 from validator_supervisor.place import Place
 from validator_supervisor.store import ARCHIVE, Item, Store
 from validator_supervisor.validators import Ethereum
+from validator_supervisor.web3signer import Chosen
 
 # What clients write, below it a directory for each validator.
 DATA = Path("/var/lib/validator")
@@ -82,7 +84,10 @@ def job(
 
 @dataclass(frozen=True)
 class Prepared:
-    """A decision that nothing has been done about yet; ``required`` is what it makes of it."""
+    """A decision that nothing has been done about yet; ``required`` is what it makes of it.
+
+    ``chosen`` are the keys that will sign.
+    """
 
     found: Found
     decision: Decision
@@ -90,6 +95,7 @@ class Prepared:
     time: Time
     required: Interchange
     situation: Situation
+    chosen: Chosen
 
     @property
     def earliest(self) -> int:
@@ -104,7 +110,7 @@ def ordered(store: Store) -> Orders:
 
 
 def considered(job: Job, order: Orders, found: Found, known: Chain) -> Prepared:
-    """Decide about what was found. Raises SupervisorError as ``decide`` does."""
+    """Decide about what was found. Raises as ``decide`` and ``web3signer.chosen`` do."""
     now = _time(job, known, found, order)
     own = Own.of(job.store)
     situation = Situation(
@@ -123,7 +129,14 @@ def considered(job: Job, order: Orders, found: Found, known: Chain) -> Prepared:
         retired=job.store.retired(),
     )
     decision = decide(situation, found, now.moment(known))
-    return Prepared(found, decision, known, now, _required(decision, now, known), situation)
+    # After what halts. Keys that a Web3Signer does not have now are none to lift and to watch for.
+    chosen = web3signer.chosen(job.validator, decision.newest)
+    here = situation.imported - {*chosen.absent}
+    if here != situation.imported:
+        situation = replace(situation, imported=here)
+        decision = decide(situation, found, now.moment(known))
+    required = _required(decision, now, known)
+    return Prepared(found, decision, known, now, required, situation, chosen)
 
 
 def _time(job: Job, known: Chain, found: Found, order: Orders) -> Time:
@@ -168,6 +181,8 @@ def start(job: Job, runtime: Path) -> str:
         journal.log(journal.WARNING, f"not used: {one.name} on {one.where} {one.reason}")
     for node, problem in prepared.found.unseen.items():
         journal.log(journal.NOTICE, f"{node} is not reached: {problem}")
+    for line in web3signer.remarks(job.validator, prepared.chosen):
+        journal.log(journal.WARNING, line)
     with job.store.locked():
         if orders.look(job.store, host.boot_id()) not in (None, order):
             message = "somebody has given another order meanwhile"
@@ -188,10 +203,10 @@ def start(job: Job, runtime: Path) -> str:
         with job.store.locked():
             job.store.accept(max(found.sequence, prepared.situation.take_over))
             job.store.clear_retired()
-    handover.write(runtime, _handover(prepared, order), _keys(prepared))
-    keys = len(prepared.decision.newest.keys)
+    keys = _keys(prepared)
+    handover.write(runtime, _handover(prepared, order), keys)
     row = prepared.decision.row
-    return f"{keys} keys handed over: {row}, {prepared.decision.reason}"
+    return f"{len(keys)} keys handed over: {row}, {prepared.decision.reason}"
 
 
 def _archives(store: Store) -> set[Item]:
@@ -220,6 +235,9 @@ def _keep(job: Job, prepared: Prepared) -> None:
             now=now, seen=found.sequence,
         )  # fmt: skip
         store.clear_imported(prepared.situation.imported)
+    if prepared.chosen.absent:
+        # Whoever has them meanwhile may sign: when they come back they are as if from elsewhere.
+        store.add_imported(prepared.chosen.absent)
     if not store.running():
         store.set_running(host.boot_id())
     backup.claim(store, store.validator, job.identity, now, found.sequence)
@@ -262,9 +280,10 @@ def _handover(prepared: Prepared, order: Orders) -> Handover:
     )
 
 
-def _keys(prepared: Prepared) -> dict[str, Key]:
-    removed = prepared.decision.newest.manifest.removed_keys
-    return {name: key for name, key in prepared.decision.newest.keys.items() if name not in removed}
+def _keys(prepared: Prepared) -> dict[str, AnyKey]:
+    newest, chosen = prepared.decision.newest, {*prepared.chosen.keys}
+    chosen -= {*newest.manifest.removed_keys}
+    return {name: key for name, key in newest.keys.items() if name in chosen}
 
 
 def stop(job: Job, given: Path, seconds: float) -> str:

@@ -138,6 +138,8 @@ def _complete(found: Contents, retired: Retired) -> Transfer:
         raise FormatError("Transfer", "it was made before the validator had stopped")
     if by.host != retired.host or by.sequence > retired.sequence:
         raise FormatError("Transfer", f"{RETIRED} is of another host, or of an older archive")
+    if contents.remote(found.keys):
+        raise FormatError("Transfer", "it has keys of a Web3Signer, which holds them itself")
     if protection is None or not found.keys or not found.keys.keys() <= protection.keys.keys():
         raise FormatError("Transfer", "there is no key, or one of which nothing is said")
     if f"0x{protection.genesis_validators_root.hex()}" != retired.genesis_validators_root:

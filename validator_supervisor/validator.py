@@ -128,10 +128,7 @@ def refuse_what_is_not_safe_yet(validator: Validator) -> None:
     The configuration knows more than the jobs that exist.
     """
     reason = ""
-    if isinstance(validator, Ethereum):
-        if validator.keys != "local":
-            reason = "no Web3Signer yet"
-    elif isinstance(validator, Cosmos) and validator.key.active:
+    if isinstance(validator, Cosmos) and validator.key.active:
         reason = (
             "the consensus key is not handed over yet: key: {active: false} uses the one on disk"
         )

@@ -1,7 +1,9 @@
 """The validators of the configuration."""
 
+import ipaddress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from validator_supervisor.document import Value
 from validator_supervisor.kinds import ABSOLUTE, DOWNLOAD, NAME, NETWORK, URL, USER, WORDS
@@ -44,17 +46,22 @@ OURS = frozenset(
         "--enable-doppelganger-protection", "--init-slashing-protection", "--testnet-dir",
         "--disable-slashing-protection-web3signer",
         # Prysm
+        "--validators-external-signer-key-file", "--remote-signer-url", "--remote-signer-keys",
+        "--remote-signer-keys-file",
         "--wallet-dir", "--wallet-password-file", "--beacon-rpc-provider", "--beacon-grpc",
         "--beacon-rest-api-provider", "--beacon-rest", "--enable-doppelganger",
         "--enable-minimal-slashing-protection", "--enable-builder",
-        # Teku
+        # Teku, and the first two Prysm
+        "--validators-external-signer-url", "--validators-external-signer-public-keys",
+        "--validators-external-signer-slashing-protection-enabled",
         "--data-path", "--data-base-path", "--data-validator-path", "--validator-keys",
         "--beacon-node-api-endpoint", "--beacon-node-api-endpoints", "--validators-graffiti",
         "--validators-proposer-default-fee-recipient", "--doppelganger-detection-enabled",
         # Nimbus
         "--beacon-node", "--beacon-node-mode", "--doppelganger-detection", "--payload-builder",
-        "--suggested-gas-limit",
+        "--suggested-gas-limit", "--web3-signer-url", "--verifying-web3-signer",
         # Lodestar
+        "--externalSigner.url", "--externalSigner.pubkeys", "--externalSigner.fetch",
         "--dataDir", "--validatorsDbDir", "--beaconNodes", "--server", "--suggestedFeeRecipient",
         "--keystoresDir", "--secretsDir", "--importKeystores", "--rcConfig", "--paramsFile",
         "--defaultGasLimit", "--builder", "--doppelgangerProtection", "--force",
@@ -63,6 +70,13 @@ OURS = frozenset(
 )  # fmt: skip
 # Where Lighthouse finds a network that it does not know.
 DESCRIBED = "--testnet-dir="
+# Clients that cannot be told what to believe of a Web3Signer, and what to do instead.
+SYSTEM_WIDE = "have its authority among the system's (update-ca-certificates(8)), not here"
+NO_CERTIFICATE = {
+    "prysm": ("prysm takes none in any release so far", SYSTEM_WIDE),
+    "teku": ("teku wants a truststore of Java's", SYSTEM_WIDE),
+    "nimbus": ("nimbus believes the public authorities that it was built with", ""),
+}
 PUBLIC_KEYS = sequence(text(r"0x[0-9a-fA-F]{96}", "a public key, 0x and 96 hexadecimal digits"), 1)
 
 
@@ -172,11 +186,28 @@ RELEASE: Kind[Release] = record(Release).then(_one_program)
 class Keys:
     """Where the keys are: in this host's own keystores, or behind a Web3Signer."""
 
-    web3signer: str = setting(URL, "the signer's URL", idle=True)
-    certificate: str = setting(ABSOLUTE, "its certificate", "", idle=True)
+    web3signer: str = setting(URL, "the signer's URL")
+    certificate: str = setting(ABSOLUTE, "its certificate, or its authority's (PEM)", "")
     public_keys: tuple[str, ...] | str = setting(
-        _all_or_listed(), "which of its keys: all, or a list", "all", idle=True
+        _all_or_listed(), "which of its keys may be adopted, and sign: all, or a list", "all"
     )
+
+
+def _trusted(value: Value, keys: Keys) -> Keys:
+    if keys.certificate and not keys.web3signer.startswith("https:"):
+        raise value.mapping()["certificate"].error("means nothing without https://")
+    return keys
+
+
+def in_the_clear(keys: Keys | str) -> bool:
+    """Whether what is to be signed goes over a network that everybody on the way can change."""
+    if isinstance(keys, str) or keys.web3signer.startswith("https:"):
+        return False
+    try:
+        host = urlsplit(keys.web3signer).hostname or ""
+        return host != "localhost" and not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +239,7 @@ class Ethereum(Supervised):
     args: tuple[str, ...] = setting(WORDS.then(_further), "further arguments of the client", ())
     graffiti: str = setting(text().then(_short), "text in proposed blocks, at most 32 bytes", "")
     keys: Keys | str = setting(
-        either(choice("local"), record(Keys)), "where the keys are", "local", idle=True
+        either(choice("local"), record(Keys).then(_trusted)), "where the keys are", "local"
     )
     gas_limit: int = setting(integer(21_000, 1 << 40, "gas"), "the limit to ask for", 0)
     builder: bool = setting(boolean(), "whether blocks may come from builders", False)
@@ -285,7 +316,21 @@ def _named(value: Value, found: dict[str, Validator]) -> dict[str, Validator]:
         for name, validator in found.items()
     }
     _apart(value, list(named.values()))
+    for name, validator in named.items():
+        problem, hint = untrusted(validator)
+        if problem:
+            keys = value.mapping()[name].mapping()["keys"]
+            raise keys.mapping()["certificate"].error(problem, hint)
     return named
+
+
+def untrusted(validator: Validator) -> tuple[str, str]:
+    """Return why its client cannot go by the certificate of its Web3Signer, or ``""``; a hint."""
+    if isinstance(validator, Ethereum) and isinstance(validator.keys, Keys):
+        client = validator.release.client
+        if validator.keys.certificate and client in NO_CERTIFICATE:
+            return NO_CERTIFICATE[client]
+    return "", ""
 
 
 def _apart(value: Value, validators: list[Validator]) -> None:

@@ -1,4 +1,5 @@
 import errno
+import itertools
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +45,15 @@ def test_what_a_slashing_halts_is_for_the_watch_alone_to_know(
 ) -> None:
     after = make(text.replace("on_slashed: network", "on_slashed: alert"))
     assert apply.plan(example, after) == apply.Plan((), (), (WATCH,))
+
+
+def test_where_keys_are_is_what_they_are_unpacked_for(make: Make, text: str) -> None:
+    units = ("validator@main.service", "validator-state@main.service")
+    signer = "keys: {web3signer: 'https://s', public_keys: %s}"
+    words = ("keys: local", signer % "all", signer % f"['0x{'ab' * 48}']")
+    every = [text.replace("keys: local", word) for word in words]
+    for before, after in itertools.pairwise(every):
+        assert apply.plan(make(before), make(after)) == apply.Plan((), (), units)
 
 
 def test_a_node_that_needs_no_tunnel_any_more(make: Make) -> None:
@@ -476,6 +486,19 @@ def test_a_preferred_node_restarts_the_validator_and_nothing_else(
     override(tmp_path, v=overrides.Override(prefer="l"))
     assert put(None) == 0
     assert systemd.asked == [SYSUSERS, "write .applied", "reload", f"restart {VALIDATOR}"]
+
+
+@pytest.mark.parametrize(("url", "told"), [("http://s:9000", True), ("http://[::1]:1", False)])
+def test_a_web3signer_in_the_clear_is_warned_of(
+    put: Put, capsys: pytest.CaptureFixture[str], url: str, told: bool
+) -> None:
+    ethereum = (
+        "validators: {v: {kind: ethereum, network: dev, fee_recipient: '0x" + "0" * 40 + "', "
+        f"release: {{client: lodestar, binary: /x}}, keys: {{web3signer: '{url}'}}}}}}\n"
+    )
+    assert put("version: 1\nport_range: [2000, 2010]\n" + NODE.format(host="h") + ethereum) == 0
+    said = capsys.readouterr().err
+    assert ("v: its Web3Signer is asked without TLS: " in said) == told
 
 
 class KilledError(BaseException):

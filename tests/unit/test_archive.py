@@ -150,7 +150,12 @@ def test_nothing_is_parsed_before_the_mac_is_right(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"version": 2}, f"its format is 2, and the newest known here is {VERSION}"),
+        ({"version": VERSION + 1}, f"its format is 3, and the newest known here is {VERSION}"),
+        ({"version": 2}, "there are remote keys where the version is 2, and only there"),
+        ({"remote_keys": [KEY]}, "there are remote keys where the version is 2, and only there"),
+        ({"version": 2, "remote_keys": [KEY, KEY]}, "a remote key stands there twice"),
+        ({"version": 2, "remote_keys": [GONE]}, "not among the public keys of an Ethereum"),
+        ({"version": 2, "remote_keys": [KEY]}, "is of a key that is not among the local public"),
         ({"version": 0}, "expected the format's version"),
         ({"version": True}, "expected the format's version"),
         ({"extra": 1}, "unknown key"),
@@ -168,7 +173,7 @@ def test_nothing_is_parsed_before_the_mac_is_right(monkeypatch: pytest.MonkeyPat
         ({"clean": "yes"}, "expected true or false"),
         ({"public_keys": [KEY, KEY]}, "stands there twice"),
         ({"public_keys": [KEY, GONE]}, "stands there twice"),
-        ({"public_keys": []}, "of a key that is not among the public keys"),
+        ({"public_keys": []}, "of a key that is not among the local public keys"),
         ({"public_keys": [KEY.upper()]}, "expected a public key"),
         ({"removed_keys": {"0x00": 1}}, "expected a public key"),
         ({"removed_keys": {GONE: "x"}}, "expected a time"),

@@ -7,7 +7,6 @@ import os
 import pty
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -63,7 +62,7 @@ def test_a_manifest_is_shown(made: list[str], capsys: pytest.CaptureFixture[str]
 
 def test_json_is_the_manifest(made: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main([*made, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(asdict(MANIFEST)))
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(MANIFEST.plain()))
 
 
 def test_standard_input(

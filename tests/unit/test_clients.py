@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from validator_supervisor import bls, ending, keystore, wallet
+from validator_supervisor import bls, ending, ethereum, keystore, wallet
 from validator_supervisor import run as process
 from validator_supervisor.applied import Applied
 from validator_supervisor.clients import CLIENTS
@@ -26,12 +26,13 @@ from validator_supervisor.clients.client import (
     SLASHED,
     Place,
     Setup,
+    Signer,
 )
 from validator_supervisor.contents import Key
 from validator_supervisor.errors import SupervisorError
 from validator_supervisor.keystore_crypto import Scrypt
 from validator_supervisor.validators import CLIENTS as NAMES
-from validator_supervisor.validators import Ethereum, Release
+from validator_supervisor.validators import NO_CERTIFICATE, Ethereum, Keys, Release
 
 D, K = "/var/lib/validator/main", "/run/validator-state/main/client"
 STATE = Place(Path(D), Path(K))
@@ -155,6 +156,30 @@ EXIT = {
         "--beaconNodes", ONE, "--beaconNodes", TWO, "--pubkeys", KEYS[0], "--yes", "--force",
     ],
 }  # fmt: skip
+# Instead of where keystores are; Lighthouse and Nimbus are told in files.
+URL = "https://signer:9000"
+SIGNER = Signer(URL, "", tuple(KEYS))
+REMOTE = {
+    "prysm": (
+        [f"--wallet-password-file={K}/password.txt"],
+        [
+            f"--validators-external-signer-url={URL}",
+            f"--validators-external-signer-public-keys={KEYS[0]},{KEYS[1]}",
+        ],
+    ),
+    "teku": (
+        [f"--validator-keys={K}/keystores:{K}/passwords"],
+        [
+            f"--validators-external-signer-url={URL}",
+            f"--validators-external-signer-public-keys={KEYS[0]},{KEYS[1]}",
+            "--validators-external-signer-slashing-protection-enabled=true",
+        ],
+    ),
+    "lodestar": (
+        [],
+        ["--externalSigner.url", URL, "--externalSigner.pubkeys", f"{KEYS[0]},{KEYS[1]}"],
+    ),
+}
 every_client = pytest.mark.parametrize("name", NAMES)
 
 
@@ -209,6 +234,81 @@ def test_recorded_arguments_of_an_exit(name: str, main: Ethereum) -> None:
         # The parameters of a development chain are Lodestar's.
         assert (words[-2:] == ["--params.X", "0"]) == (name == "lodestar")
         assert "mainnet" not in " ".join(words)
+
+
+@every_client
+def test_recorded_arguments_of_a_web3signer(name: str, main: Ethereum) -> None:
+    gone, come = REMOTE.get(name, ([], []))
+    words = CLIENTS[name].run(Setup(main, STATE, [ONE, TWO], signer=SIGNER))
+    plain = RUN[name]
+    at = plain.index(gone[0]) if gone else len(plain)
+    assert words == plain[:at] + come + plain[at + len(gone) :]
+    # More than the kernel takes in one argument.
+    many = tuple(f"0x{number:096x}" for number in range(2500))
+    words = CLIENTS[name].run(Setup(main, STATE, [ONE], signer=Signer(URL, "", many)))
+    assert max(map(len, words)) < 128 << 10
+    if name in REMOTE:
+        assert all(any(key in word for word in words) for key in many)
+        assert sum(many[0] in word for word in words) == 1
+
+
+def test_exits_of_a_web3signer(main: Ethereum) -> None:
+    able = {name for name, one in CLIENTS.items() if one.exit and not one.no_remote_exit}
+    assert able == {"teku"}
+    teku = CLIENTS["teku"].exit
+    assert teku
+    words = teku(Setup(main, STATE, [ONE], signer=Signer(URL, "", (KEYS[0],))), KEYS[0])
+    assert words == [
+        "/c", "voluntary-exit", "--network=mainnet", f"--beacon-node-api-endpoint={ONE}",
+        f"--validators-external-signer-url={URL}",
+        f"--validators-external-signer-public-keys={KEYS[0]}",
+        f"--validator-public-keys={KEYS[0]}", "--confirmation-enabled=false",
+    ]  # fmt: skip
+
+
+def test_what_is_trusted(main: Ethereum) -> None:
+    """Each client goes by a certificate in one way, or the configuration refuses it."""
+    assert {name for name in CLIENTS if CLIENTS[name].trust} == {"lodestar"}
+    assert {*CLIENTS} - {*NO_CERTIFICATE} == {"lighthouse", "lodestar"}
+    known = replace(main, keys=Keys(web3signer=URL, certificate="/c.pem"))
+    assert ethereum.environment(known) == {"NODE_EXTRA_CA_CERTS": "/c.pem"}
+    assert ethereum.environment(replace(main, keys=Keys(web3signer=URL))) == {}
+    assert ethereum.environment(main) == {}
+
+
+@every_client
+def test_a_web3signer_is_laid_out_again_and_with_no_secret(name: str, place: Place) -> None:
+    client = CLIENTS[name]
+    for _ in range(2):
+        client.delegate(place, Signer(URL, "/c.pem", tuple(KEYS)))
+    expected = {
+        "lighthouse": {"validators/validator_definitions.yml"},
+        "nimbus": {f"validators/{key}/remote_keystore.json" for key in KEYS},
+    }.get(name, set())
+    assert {file for file in files(place.keys) if "slashing_protection" not in file} == expected
+    if name == "lighthouse":
+        (raw,) = [path.read_text() for path in place.keys.rglob("*.yml")]
+        assert json.loads(raw) == [
+            {
+                "enabled": True, "type": "web3signer", "url": URL, "voting_public_key": key,
+                "root_certificate_path": "/c.pem",
+            }
+            for key in KEYS
+        ]  # fmt: skip
+        client.delegate(place, SIGNER)
+        assert "root_certificate_path" not in next(place.keys.rglob("*.yml")).read_text()
+    if name == "nimbus":
+        for key in KEYS:
+            file = place.keys / f"validators/{key}/remote_keystore.json"
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600
+            assert json.loads(file.read_text()) == {
+                "version": 1, "type": "web3signer", "pubkey": key, "remote": URL,
+            }  # fmt: skip
+    if name in ("lighthouse", "nimbus"):
+        client.empty(place)
+        link = next(path for path in place.keys.rglob("slashing_protection*"))
+        link.write_text("signed")
+        assert (client.database(place) / link.name).read_text() == "signed"
 
 
 @every_client

@@ -475,6 +475,30 @@ def test_tls(
             assert listener.connections == 1
 
 
+def test_only_the_authority_that_is_given_is_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("own", "other"):
+        (tmp_path / name).mkdir()
+    path = certificate(tmp_path / "own", "IP:127.0.0.1")
+    other = certificate(tmp_path / "other", "IP:127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    # What the system believes does not matter.
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    answer = echo()
+
+    def talk(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secure:
+            answer(secure)
+
+    with listening(talk) as (listener, _):
+        url = listener.url.replace("http:", "https:")
+        assert "self-signed" in failure(Server(url, SECONDS, SIZE, str(other)))
+        assert ask(Server(url, SECONDS, SIZE, str(path)), "/0") == "/0"
+        assert "No such file" in failure(Server(url, SECONDS, SIZE, "/nowhere.pem"))
+
+
 def test_tls_that_hangs() -> None:
     def talk(connection: socket.socket) -> None:
         connection.recv(1)

@@ -3,7 +3,7 @@
 import pytest
 
 from validator_supervisor import age, contents
-from validator_supervisor.contents import Key
+from validator_supervisor.contents import Key, Remote
 from validator_supervisor.errors import FormatError, SupervisorError
 from validator_supervisor.interchange import History, Interchange
 
@@ -28,6 +28,38 @@ def test_everything_comes_back() -> None:
     assert found.manifest.removed_keys == {"0x" + "cd" * 48: 5}
     assert found.manifest.remarks == ("one",)
     assert found.manifest.clean
+
+
+def test_a_remote_key_has_no_file_and_a_version_that_older_readers_refuse() -> None:
+    found = contents.unseal(seal(keys={KEY: Remote()}), IDENTITY, "main")
+    assert found.keys == {KEY: Remote()}
+    assert found.manifest.version == 2
+    assert found.manifest.remote_keys == (KEY,)
+    assert set(found.manifest.files) == {contents.PROTECTION}
+    # Where there is none, nothing is written that they do not know.
+    plain = contents.unseal(seal(), IDENTITY, "main").manifest
+    assert plain.version == 1
+    assert "remote_keys" not in plain.plain()
+
+
+def test_both_kinds_stay_what_they_are() -> None:
+    other = "0x" + "ef" * 48
+    keys = {KEY: Key(b"{}", b"pw"), other: Remote()}
+    found = contents.unseal(seal(keys=keys), IDENTITY, "main")
+    assert found.keys == keys
+    assert contents.local(found.keys) == {KEY: keys[KEY]}
+    assert contents.remote(found.keys) == (other,)
+
+
+def test_a_key_that_is_neither_here_nor_declared_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As of a writer that forgets to say that a key is remote.
+    monkeypatch.setattr(contents, "remote", lambda _: ())
+    raw = seal(keys={KEY: Remote()})
+    monkeypatch.undo()
+    with pytest.raises(FormatError, match=f"the keystore or password of {KEY} is missing"):
+        contents.unseal(raw, IDENTITY, "main")
 
 
 def test_without_keys_and_without_history() -> None:

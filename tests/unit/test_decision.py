@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from validator_supervisor import decision, marks
 from validator_supervisor.claim import Claim
-from validator_supervisor.contents import Contents, Key
+from validator_supervisor.contents import AnyKey, Contents, Key
 from validator_supervisor.decision import CONTINUE, POWER_CUT, RESTORE, Decision, Situation
 from validator_supervisor.errors import HALT, REFUSED, TEMPORARY, SupervisorError
 from validator_supervisor.gather import Archive, Found, Refused, Seen
@@ -39,7 +39,7 @@ def archive(
     manifest = Manifest(1, "main", "ethereum", "dev", host, boot, sequence, 0, False, keys, {}, {})
     known = protection or Interchange(ROOT, {KEY: marked()})
     item = Item(sequence, "main", digest * 32, ARCHIVE)
-    held = {key: Key(b"", b"") for key in keys}
+    held: dict[str, AnyKey] = {key: Key(b"", b"") for key in keys}
     return Archive(item, Contents(manifest, known, held), b"", ("this host",))
 
 

@@ -1,13 +1,19 @@
-"""The start of an Ethereum validator: when its client looks for a twin itself."""
+"""The start of an Ethereum validator: who signs, and when its client looks for a twin itself."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from validator_supervisor import ethereum
+from validator_supervisor.applied import Applied
+from validator_supervisor.clients.client import Signer
+from validator_supervisor.contents import Key, Remote
+from validator_supervisor.errors import SupervisorError
 from validator_supervisor.ethereum import LOOK_EPOCHS, look
 from validator_supervisor.networks import Chain
+from validator_supervisor.validators import Keys, Release
 
 CHAIN = Chain("dev", 1_700_000_000, 12, 32, "0x" + "01" * 32)
 EPOCH = 384
@@ -76,3 +82,21 @@ def test_always_and_never(tmp_path: Path, at: At) -> None:
     assert look("always", path, CHAIN, 99, watched=False) == end(10)
     assert look("off", path, CHAIN, 8, watched=True) == 0
     assert not path.exists()
+
+
+def test_who_signs(example: Applied) -> None:
+    one, two = "0x" + "ab" * 48, "0x" + "cd" * 48
+    local = example.config.ethereum[0]
+    assert ethereum.signer_of(local, {one: Key(b"{}", b"")}) is None
+    mine = replace(local, keys=Keys(web3signer="https://s:9000/", certificate="/c.pem"))
+    found = ethereum.signer_of(mine, {two: Remote(), one: Remote()})
+    assert found == Signer("https://s:9000", "/c.pem", (one, two))
+    # A release that came after the configuration was read.
+    teku = replace(mine, release=Release(client="teku", binary="/x"))
+    with pytest.raises(SupervisorError, match="teku wants a truststore") as refused:
+        ethereum.signer_of(teku, {one: Remote()})
+    assert refused.value.code == "NotSupported"
+    for other, key in ((local, Remote()), (mine, Key(b"{}", b""))):
+        with pytest.raises(SupervisorError) as refused:
+            ethereum.signer_of(other, {one: key})
+        assert refused.value.code == "OtherKeys"

@@ -18,7 +18,7 @@ from validator_supervisor.bus import names
 from validator_supervisor.cli import client, confirm, exit_key, main
 from validator_supervisor.clients import CLIENTS
 from validator_supervisor.errors import SupervisorError
-from validator_supervisor.validators import Ethereum, Release
+from validator_supervisor.validators import Ethereum, Keys, Release
 
 TREE = Path(__file__).resolve().parents[2]
 KEY, OTHER = "0x" + "ab" * 48, "0x" + "cd" * 48
@@ -115,6 +115,36 @@ def test_what_the_look_refuses_or_finds_done(
     assert main.main(["exit", "main", KEY, "--confirm", KEY]) == 0
     assert capsys.readouterr() == ('{"status": "active_exiting"}\n', "")
     assert host.became == []
+
+
+def test_keys_of_a_web3signer_leave_where_the_client_can(
+    host: Host,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    example: Applied,
+) -> None:
+    def runs(name: str) -> None:
+        mine = replace(example.config.ethereum[0], keys=Keys(web3signer="https://s"),
+                       release=Release(client=name, binary="/c"))  # fmt: skip
+        changed = replace(example.configured, validators={"main": mine})
+        monkeypatch.setattr(
+            exit_key, "started_with", lambda _: replace(example, configured=changed)
+        )
+
+    words = {
+        "lodestar": "lodestar exits no key of a Web3Signer: its own command signs with keystores",
+        "lighthouse": "lighthouse exits no key of a Web3Signer: its own command needs the keystore",
+        "prysm": "prysm exits no key of a Web3Signer: its own command asks a beacon node of Prysm",
+        "nimbus": "nimbus exits no key of a Web3Signer: its own command needs the keystore",
+    }
+    for name, said in words.items():
+        runs(name)
+        shown = refused(host, capsys, "main", KEY, "--confirm", KEY)
+        assert said in shown
+        assert "change release: to one of teku\n" in shown
+    runs("teku")
+    with pytest.raises(Became):
+        main.main(["exit", "main", KEY, "--confirm", KEY])
 
 
 def test_refusals_before_anything_is_asked(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,11 +20,12 @@ from validator_supervisor.applied import Applied
 from validator_supervisor.beacon import FAR_FUTURE_EPOCH, Beacon, Record, Syncing
 from validator_supervisor.cli import exit_job
 from validator_supervisor.cli.exit_job import EXIT, LOOK, SLOTS, SLOTS_FAILED, Task
-from validator_supervisor.contents import Key
+from validator_supervisor.contents import Key, Remote
 from validator_supervisor.errors import TEMPORARY, SupervisorError
 from validator_supervisor.exits import Seen
 from validator_supervisor.liveness import Clock
 from validator_supervisor.networks import Chain
+from validator_supervisor.validators import Keys, Release
 
 CHAIN = Chain("dev", 1000, 6, 8, "0x" + "01" * 32)
 LENGTH = 48
@@ -307,6 +309,32 @@ def test_the_client_is_given_one_key_and_nothing_is_left(
     assert (preset, urls, only) == ("minimal", ["http://two", "http://one"], KEY)
     assert Path(place).is_relative_to(made.task.place)
     assert [path.name for path in tmp_path.iterdir()] == ["keystores"]
+
+
+def test_a_key_of_a_web3signer_is_given_by_name(
+    job: Made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = job(Node([GOOD], "http://one"))
+    mine = replace(made.task.validator, keys=Keys(web3signer="https://s/"),
+                   release=Release(client="teku", binary="/bin/true"))  # fmt: skip
+    task = replace(made.task, validator=mine, secret=Remote())
+    ran: list[Sequence[str]] = []
+
+    def runs(argv: Sequence[str], **_: object) -> "subprocess.CompletedProcess[bytes]":
+        # Nothing is laid out for it.
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+        ran.append(argv)
+        return subprocess.CompletedProcess(argv, 0, b"", b"")
+
+    monkeypatch.setattr(run, "run", runs)
+    assert exit_job.tool(task, "node0")[0]
+    assert "--validators-external-signer-url=https://s" in ran[0]
+    assert f"--validators-external-signer-public-keys={KEY}" in ran[0]
+    for name in ("lodestar", "nimbus"):
+        other = replace(mine, release=Release(client=name, binary="/bin/true"))
+        refused = replace(task, validator=other)
+        failure(lambda refused=refused: exit_job.tool(refused, "node0"), "NotSupported", 1)  # type: ignore[misc]
+    assert len(ran) == 1
 
 
 def test_last_words_of_a_client(tool: Callable[[str], tuple[Job, tuple[bool, str]]]) -> None:

@@ -7,14 +7,18 @@ from pathlib import Path
 import pytest
 
 from validator_supervisor import handover, slashing
-from validator_supervisor.contents import Key
+from validator_supervisor.contents import AnyKey, Key, Remote
 from validator_supervisor.decision import CONTINUE, POWER_CUT, RESTORE
 from validator_supervisor.errors import SupervisorError
 from validator_supervisor.handover import Handover
 from validator_supervisor.interchange import History, Interchange
 from validator_supervisor.networks import Chain
 
-KEYS = {"0x" + "ab" * 48: Key(b'{"x": 1}', b"pass \xff"), "0x" + "cd" * 48: Key(b"{}", b"")}
+KEYS: dict[str, AnyKey] = {
+    "0x" + "ab" * 48: Key(b'{"x": 1}', b"pass \xff"),
+    "0x" + "cd" * 48: Key(b"{}", b""),
+    "0x" + "a7" * 48: Remote(),
+}
 FLOOR = Interchange(
     b"\1" * 32,
     {name: slashing.minified(slashing.Watermark(5, 1, 2)) for name in KEYS}

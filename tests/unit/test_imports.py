@@ -9,18 +9,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from validator_supervisor import age, contents, host, imports, interchange, keystore, networks
+from validator_supervisor import (
+    age,
+    contents,
+    host,
+    imports,
+    interchange,
+    keystore,
+    networks,
+    removal,
+    web3signer,
+)
 from validator_supervisor.applied import Applied
 from validator_supervisor.beacon import Beacon, Record
 from validator_supervisor.cli import import_job
-from validator_supervisor.contents import Contents, Key
+from validator_supervisor.contents import Contents, Key, Remote
 from validator_supervisor.errors import FormatError, SupervisorError
+from validator_supervisor.gather import Found
 from validator_supervisor.imports import KEYS_MAX, PASSWORD_MAX, Given, Request
 from validator_supervisor.interchange import History, Interchange
 from validator_supervisor.keystore_crypto import Pbkdf2
 from validator_supervisor.place import Directory
 from validator_supervisor.store import ARCHIVE, Item, Store
-from validator_supervisor.validators import Ethereum
+from validator_supervisor.validators import Ethereum, Keys
 
 IDENTITY = age.X25519Identity.generate()
 CHAIN = networks.NETWORKS["hoodi"]
@@ -51,11 +62,15 @@ def protection(*keys: str, root: bytes = ROOT, slot: int = 5) -> bytes:
     ),
     st.none() | st.binary(max_size=50),
     st.booleans(),
+    st.booleans(),
+    st.lists(st.binary(min_size=48, max_size=48).map(lambda raw: f"0x{raw.hex()}"), max_size=3),
 )
 def test_a_request_comes_through_the_pipe(
-    every: list[Given], known: bytes | None, returned: bool
+    every: list[Given], known: bytes | None, returned: bool, remote: bool, named: list[str]
 ) -> None:
-    back = imports.parse(imports.text(Request(tuple(every), known, returned)))
+    request = Request(tuple(every), known, returned, remote, tuple(named))
+    back = imports.parse(imports.text(request))
+    assert (back.web3signer, back.named) == (remote, tuple(named))
     assert [one.keystore for one in back.given] == [one.keystore for one in every]
     assert [one.password for one in back.given] == [one.password for one in every]
     assert (back.protection, back.returned) == (known, returned)
@@ -153,6 +168,101 @@ def do(
     return import_job.do(example, validator, store, IDENTITY, nodes, request, asked, CHAIN)
 
 
+REMOTE = [f"0x{digit * 96}" for digit in "ab"]
+SIGNER = Keys(web3signer="https://s")
+
+
+@pytest.fixture
+def signer(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the Web3Signer lists."""
+    there = [*REMOTE]
+    monkeypatch.setattr(web3signer, "listed", lambda _: tuple(there))
+    return there
+
+
+def adopt(
+    example: Applied, validator: Ethereum, store: Store, *named: str, **options: object
+) -> imports.Imported:
+    mine = replace(validator, keys=options.pop("keys", SIGNER))  # type: ignore[arg-type]
+    return do(example, mine, store, None, web3signer=True, named=named, **options)  # type: ignore[arg-type]
+
+
+def test_keys_of_a_web3signer(
+    example: Applied, validator: Ethereum, store: Store, signer: list[str]
+) -> None:
+    done = adopt(example, validator, store, REMOTE[0], protection=protection(REMOTE[0], slot=9))
+    assert done.keys == (REMOTE[0],)
+    assert done.remarks == ()
+    found = newest(store)
+    assert found.keys == {REMOTE[0]: Remote()}
+    assert set(found.manifest.files) == {contents.PROTECTION}
+    assert found.protection
+    assert found.protection.keys[REMOTE[0]].blocks == frozenset({(9, b"")})
+    assert store.imported() == {REMOTE[0]}
+    # All that are wanted is all that are not there yet.
+    again = adopt(example, validator, store)
+    assert again.keys == (REMOTE[1],)
+    assert again.remarks == (f"nothing is known of what {REMOTE[1]} has signed",)
+    assert newest(store).manifest.remote_keys == tuple(REMOTE)
+    with pytest.raises(SupervisorError, match="no key that is wanted and not adopted yet"):
+        adopt(example, validator, store)
+    with pytest.raises(SupervisorError, match="is in this validator already"):
+        adopt(example, validator, store, REMOTE[0])
+    signer.append("0x" + "c" * 96)
+    assert adopt(example, validator, store).keys == ("0x" + "c" * 96,)
+
+
+def test_a_removed_key_of_a_web3signer_comes_back_when_that_is_said(
+    example: Applied, validator: Ethereum, store: Store, signer: list[str]
+) -> None:
+    adopt(example, validator, store)
+    gone = [REMOTE[0]]
+    removal.remove(store, validator, IDENTITY, Found(), gone, int(time.time()))
+    assert newest(store).keys == {REMOTE[1]: Remote()}
+    # It is still in the signer: whoever adopts all is not to get it unawares.
+    for named in ((), gone):
+        with pytest.raises(SupervisorError, match="was removed from this validator for good"):
+            adopt(example, validator, store, *named)
+    adopt(example, validator, store, *gone, returned=True)
+    assert newest(store).manifest.removed_keys == {}
+    assert signer == REMOTE
+
+
+def test_keystores_and_a_web3signer_do_not_mix(
+    example: Applied, validator: Ethereum, store: Store, signer: list[str]
+) -> None:
+    del signer
+    remote = replace(validator, keys=SIGNER)
+    with pytest.raises(SupervisorError, match="keys: of main names a Web3Signer"):
+        do(example, remote, store, None, GIVEN[0])
+    with pytest.raises(SupervisorError, match="keys: of main names no Web3Signer"):
+        adopt(example, validator, store, keys="local")
+    with pytest.raises(SupervisorError, match="names a Web3Signer"):
+        do(example, remote, store, None, GIVEN[0], web3signer=True)
+    assert store.items() == []
+    do(example, validator, store, None, GIVEN[0])
+    with pytest.raises(SupervisorError, match="its archive has 1 keystores"):
+        adopt(example, validator, store)
+    other = Store("main", store.directory.parent.parent / "other")
+    other.directory.mkdir(parents=True)
+    adopt(example, validator, other)
+    with pytest.raises(SupervisorError, match="a Web3Signer has 2 keys of main"):
+        do(example, validator, other, None, GIVEN[0])
+
+
+def test_a_key_of_another_validator_is_not_adopted(
+    example: Applied, validator: Ethereum, store: Store, signer: list[str]
+) -> None:
+    signer[:] = [KEYS[0], REMOTE[0]]
+    item, raw = sealed(store, "other", [0])
+    other = store.directory.parent / "other/archives"
+    other.mkdir(parents=True)
+    (other / item.name).write_bytes(raw)
+    with pytest.raises(SupervisorError, match="two validators with one key"):
+        adopt(example, validator, store)
+    assert adopt(example, validator, store, REMOTE[0]).keys == (REMOTE[0],)
+
+
 def newest(store: Store) -> Contents:
     item = store.items()[0]
     return contents.unseal(store.read(item), IDENTITY, store.validator)
@@ -182,7 +292,8 @@ def test_the_first_keys(example: Applied, validator: Ethereum, store: Store) -> 
     found = newest(store)
     assert found.manifest.sequence >= before
     assert not found.manifest.clean
-    assert {n: k.password for n, k in found.keys.items()} == dict.fromkeys(KEYS[:2], b"password")
+    held = contents.local(found.keys)
+    assert {n: k.password for n, k in held.items()} == dict.fromkeys(KEYS[:2], b"password")
     assert found.keys[KEYS[0]] == Key(GIVEN[0].keystore, b"password")
     # An entry for each: a key of which nothing is known is not one that may sign everything.
     assert found.protection

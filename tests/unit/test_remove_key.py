@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from validator_supervisor.bus import names
 from validator_supervisor.cli import client, job, main, remove_key
 from validator_supervisor.errors import HALT, REFUSED, TEMPORARY, SupervisorError
 from validator_supervisor.interchange import History, Interchange
+from validator_supervisor.validators import Keys
 
 KEY, OTHER = "0x" + "ab" * 48, "0x" + "cd" * 48
 PROTECTION = interchange.text(
@@ -222,6 +223,24 @@ def test_a_full_disk_leaves_no_half_file(
         remove_key.write(tmp_path / "out", PROTECTION)
     assert refused.value.code == "NotWritten"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_keys_of_a_web3signer_stay_there(
+    fake: Fake,
+    tmp_path: Path,
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+    example: Applied,
+) -> None:
+    mine = replace(example.config.ethereum[0], keys=Keys(web3signer="https://s"))
+    changed = replace(example.configured, validators={"main": mine})
+    monkeypatch.setattr(Applied, "load", lambda: replace(example, configured=changed))
+    assert main.main(given(tmp_path, "--confirm", "main")) == 0
+    assert fake.done == ["look", "Stop", "remove", "Start", "watch"]
+    said, told = capsys.readouterr()
+    assert "The Web3Signer still has them" in told
+    assert "keystores" not in told
+    assert "import-keystore NAME --web3signer PUBKEY... --slashing-protection " in said
 
 
 def test_without_the_name_nothing_is_done(fake: Fake, tmp_path: Path, capsys: Captured) -> None:

@@ -323,3 +323,13 @@ def test_a_take_over_does(fake: Fake, capsys: Captured, monkeypatch: pytest.Monk
     assert main.main(["take-over", "main", "--confirm", "main"]) == 0
     assert fake.done == ["look", "give", "Resume", "Start"]
     assert "its keys left this host" in capsys.readouterr().out
+
+
+def test_the_keys_of_a_web3signer_are_not_this_hosts_to_move(
+    make: Callable[[str], Applied], text: str
+) -> None:
+    mine = make(text.replace("keys: local", "keys: {web3signer: https://signer}"))
+    with pytest.raises(SupervisorError, match="in a Web3Signer") as refused:
+        import_keystore.check_local(mine, "main")
+    assert "import-keystore --web3signer" in refused.value.hint
+    import_keystore.check_local(make(text), "main")

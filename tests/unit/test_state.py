@@ -2,14 +2,18 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.unit.hosts import IDENTITY, KEY, SECONDS, SLOTS, CutError, Host, World
-from validator_supervisor import backup, handover, orders, state
+from validator_supervisor import backup, contents, handover, orders, state, web3signer
+from validator_supervisor.contents import Remote
 from validator_supervisor.errors import HALT, TEMPORARY, SupervisorError
 from validator_supervisor.orders import Orders
+from validator_supervisor.store import ARCHIVE
+from validator_supervisor.validators import Keys
 
 
 @pytest.fixture
@@ -309,3 +313,110 @@ def test_a_damaged_archive_is_mended_before_anything_is_added(world: World, one:
     last = backup.newest(world.store(one), IDENTITY)
     assert last
     assert last.protection == before.protection
+
+
+OTHER = "0x" + "cd" * 48
+
+
+class Signer:
+    """A Web3Signer: the keys that it lists, or None while it is away."""
+
+    def __init__(self, world: World) -> None:
+        self.there: tuple[str, ...] | None = (KEY, OTHER)
+        world.validator = replace(world.validator, keys=Keys(web3signer="https://s"))
+        world.patches.setattr(web3signer, "listed", self.listed)
+        one = world.hosts[0]
+        with world.at(one):
+            raw = contents.seal(
+                IDENTITY, validator="main", network="dev", host=one.id, boot=one.boot_id,
+                sequence=2, created=int(world.now), clean=False,
+                keys={KEY: Remote(), OTHER: Remote()}, removed_keys={}, protection=None,
+            )  # fmt: skip
+            world.store(one).add(raw, ARCHIVE, 2)
+
+    def listed(self, keys: Keys) -> tuple[str, ...]:
+        if self.there is None:
+            raise SupervisorError("NoSigner", keys.web3signer, exit_status=TEMPORARY)
+        return self.there
+
+
+@pytest.fixture
+def signer(world: World) -> Signer:
+    return Signer(world)
+
+
+def handed(one: Host) -> set[str]:
+    return set(handover.read(one.runtime)[1])
+
+
+def test_keys_of_a_web3signer_are_handed_over_by_name(
+    world: World, one: Host, signer: Signer
+) -> None:
+    del signer
+    started(world, one)
+    assert handover.read(one.runtime)[1] == {KEY: Remote(), OTHER: Remote()}
+    world.stop(one)
+    assert backup.last_clean(world.store(one))
+    world.start(one)
+    assert row(one) == "continue"
+    found = backup.newest(world.store(one), IDENTITY)
+    assert found
+    assert found.keys == {KEY: Remote(), OTHER: Remote()}
+
+
+def test_a_key_that_the_signer_has_lost_is_lifted_and_watched_when_it_is_back(
+    world: World, one: Host, signer: Signer
+) -> None:
+    started(world, one)
+    world.stop(one)
+    signer.there = (KEY,)
+    for _ in range(2):
+        # The others go on, and pay nothing for it.
+        world.start(one)
+        assert (row(one), handed(one)) == ("continue", {KEY})
+        assert world.store(one).imported() == {OTHER}
+        world.stop(one)
+    signer.there = (KEY, OTHER)
+    world.start(one)
+    assert (row(one), handed(one)) == ("restore", {KEY, OTHER})
+    assert world.store(one).imported() == set()
+
+
+def test_a_key_that_the_configuration_leaves_out_does_not_sign(
+    world: World, one: Host, signer: Signer
+) -> None:
+    signer.there = (KEY, OTHER)
+    keys = Keys(web3signer="https://s", public_keys=(OTHER,))
+    world.validator = replace(world.validator, keys=keys)
+    world.start(one)
+    assert handed(one) == {OTHER}
+
+
+def test_a_signer_that_is_away_changes_nothing(world: World, one: Host, signer: Signer) -> None:
+    for there in (None, ()):
+        signer.there = there
+        with pytest.raises(SupervisorError) as caught:
+            world.start(one)
+        assert (caught.value.code, caught.value.exit_status) == ("NoSigner", TEMPORARY)
+        assert world.store(one).running() == ""
+        assert not (one.runtime / handover.FILE).exists()
+
+
+def test_another_host_halts_whether_or_not_the_signer_is_there(
+    world: World, one: Host, signer: Signer
+) -> None:
+    started(world, one)
+    signer.there = None
+    with pytest.raises(SupervisorError) as caught:
+        world.start(world.hosts[1])
+    assert (caught.value.code, caught.value.exit_status) == ("Moved", HALT)
+
+
+def test_a_configuration_that_has_them_elsewhere_is_refused(
+    world: World, one: Host, signer: Signer
+) -> None:
+    del signer
+    world.validator = replace(world.validator, keys="local")
+    with pytest.raises(SupervisorError, match="a Web3Signer has 2 keys of main") as caught:
+        world.start(one)
+    assert caught.value.code == "OtherKeys"

@@ -14,17 +14,17 @@ from validator_supervisor.age import armor
 from validator_supervisor.contents import Contents, Key
 from validator_supervisor.errors import SupervisorError
 from validator_supervisor.interchange import History, Interchange
-from validator_supervisor.manifest import VERSION, Manifest
+from validator_supervisor.manifest import PLAIN, VERSION, Manifest
 from validator_supervisor.transfer import Request, Retired
 
-KEY, GONE = "0x" + "ab" * 48, "0x" + "cd" * 48
+KEY, GONE, AWAY = (f"0x{octet * 48}" for octet in ("ab", "cd", "aa"))
 ROOT, HOST = b"\x05" * 32, "ab" * 16
 CODE = b"abcd-efgh-ijkm-npqr-stuv-2345"
 PASSPHRASE = age.Passphrase(CODE, 1)
 SIGNED = Interchange(ROOT, {KEY: History(frozenset({(9, b"")}), frozenset({(1, 2, b"")}))})
 RETIRED = Retired(1, 1_763_700_100, HOST, 1_763_700_009, 7, f"0x{ROOT.hex()}")
 FACTS = Manifest(
-    VERSION, "main", "ethereum", "hoodi", HOST, "cd" * 16, 1_763_700_000, 1_763_700_001, True,
+    PLAIN, "main", "ethereum", "hoodi", HOST, "cd" * 16, 1_763_700_000, 1_763_700_001, True,
     (KEY,), {GONE: 1_700_000_000}, {},
 )  # fmt: skip
 LAST = Contents(FACTS, SIGNED, {KEY: Key(b"{}", b"pw")})
@@ -149,6 +149,11 @@ def test_other_bytes_are_no_file(raw: bytes) -> None:
             "kind cosmos",
         ),
         (lambda: made({"retired.json": RECORD}, public_keys=()), "InvalidTransfer", "no key"),
+        (
+            lambda: made(files(), version=VERSION, public_keys=(AWAY, KEY), remote_keys=(AWAY,)),
+            "InvalidTransfer",
+            "Web3Signer",
+        ),
         (lambda: made({n: d for n, d in files().items() if "password" not in n}), "", "missing"),
         (lambda: made({n: d for n, d in files().items() if "slashing" not in n}), "", "no key"),
         (lambda: made(files(signed=interchange.text(Interchange(ROOT, {})).encode())), "", "of wh"),

@@ -235,7 +235,7 @@ def test_helper_asks_for_a_halt(start: Start, tmp_path: Path) -> None:
         ({}, ""),
         ({"network": "mainnet"}, ""),
         ({"release": Release(client="teku", binary="/x")}, ""),
-        ({"keys": Keys(web3signer="https://s")}, "main: no Web3Signer yet"),
+        ({"keys": Keys(web3signer="https://s")}, ""),
     ],
 )
 def test_what_is_not_safe_yet_does_not_start(

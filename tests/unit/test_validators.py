@@ -15,6 +15,7 @@ from validator_supervisor.validators import (
     Ethereum,
     Keys,
     Release,
+    in_the_clear,
 )
 
 Read = Callable[[str], Config]
@@ -177,6 +178,7 @@ def test_good_names(name: str, read: Read) -> None:
         ("keys: {web3signer: 'https://'}", "main.keys.web3signer: expected a URL"),
         ("keys: {web3signer: 'https://s', certificate: a}", "main.keys.certificate: expected an"),
         ("keys: {web3signer: 'https://s', certificate: /a/../b}", "keys.certificate: expected /b"),
+        ("keys: {web3signer: 'http://s', certificate: /c}", "certificate: means nothing without"),
         ("keys: {web3signer: 'https://s', public_keys: some}", "keys.public_keys: expected one of"),
         ("keys: {web3signer: 'https://s', public_keys: []}", "public_keys: expected at least 1"),
         ("keys: {web3signer: 'https://s', public_keys: [0xab]}", "public_keys[0]: expected a publ"),
@@ -247,6 +249,29 @@ def test_keys_of_a_web3signer(read: Read) -> None:
         f"{{web3signer: '{url}', certificate: /etc/c.pem, public_keys: [{PUBLIC_KEY}]}}"
     ) == Keys(web3signer=url, certificate="/etc/c.pem", public_keys=(PUBLIC_KEY,))
     assert keys(f"{{web3signer: '{url}', public_keys: all}}") == keys(f"{{web3signer: '{url}'}}")
+
+
+@pytest.mark.parametrize("client", ["prysm", "teku", "nimbus"])
+def test_certificates_that_a_client_cannot_go_by(client: str, read: Read, refusal: Refusal) -> None:
+    text = VALIDATOR.replace("client: lodestar", f"client: {client}")
+    keys = "    keys: {web3signer: 'https://s'%s}\n"
+    assert read(f"{text}{keys % ''}").ethereum[0].keys == Keys(web3signer="https://s")
+    said = refusal(f"{text}{keys % ', certificate: /c.pem'}")
+    assert f"main.keys.certificate: {client} " in said
+    assert ("update-ca-certificates(8)" in said) == (client != "nimbus")
+
+
+@pytest.mark.parametrize(
+    ("url", "clear"),
+    [
+        ("https://signer", False), ("http://127.0.0.1:9000", False), ("http://[::1]:9000", False),
+        ("http://localhost/x", False), ("http://signer:9000", True), ("http://10.0.0.1", True),
+        ("http://127.0.0.1.example:1", True), ("http://[::1", True), ("http://localhost.a", True),
+    ],
+)  # fmt: skip
+def test_what_goes_over_a_network_in_the_clear(url: str, clear: bool) -> None:
+    assert in_the_clear(Keys(web3signer=url)) == clear
+    assert not in_the_clear("local")
 
 
 @pytest.mark.parametrize("word", ["auto", "always", "off", '"off"'])

@@ -31,7 +31,7 @@ def adopt(client: Client, name: str, file: str, given: Given) -> int:
     """Give a validator the keys of another host's. Raises SupervisorError."""
     secret.guard()
     applied = Applied.load()
-    import_keystore.check(applied, name)
+    import_keystore.check_local(applied, name)
     job.check()
     raw = read(file)
     piped = transfer.dump(Request(_code(given.code_fd), raw, given.returned))

@@ -5,7 +5,7 @@ import sys
 import time
 from dataclasses import asdict, replace
 
-from validator_supervisor import adoption, imports, interchange, transfer
+from validator_supervisor import adoption, contents, imports, interchange, transfer, web3signer
 from validator_supervisor.adoption import Here
 from validator_supervisor.applied import Applied
 from validator_supervisor.cli import failure, import_job, remove_job, retire_job, streams
@@ -55,6 +55,7 @@ def adopt(job: Job, request: Request, known: Chain | None = None) -> Imported:
     with job.store.locked():
         here = _here(job, found)
         beside = adoption.check(given, job.validator, here)
+        web3signer.check(job.validator, beside)
         # Those of this validator are looked at already.
         removed = here.newest and replace(here.newest, keys={})
         imports.check(keys, removed, others, returned=request.returned)
@@ -74,7 +75,7 @@ def adopt(job: Job, request: Request, known: Chain | None = None) -> Imported:
 
 def _opened(given: Transfer) -> dict[str, Key]:
     """Open every keystore: each must hold the key that the file names. Raises SupervisorError."""
-    named = given.contents.keys
+    named = contents.local(given.contents.keys)
     files = [Given(key, one.keystore, one.password) for key, one in sorted(named.items())]
     keys = imports.opened(files, KEYS_MAX)
     if keys.keys() != named.keys():

@@ -293,7 +293,7 @@ def unpack(store: Store, nodes: Sequence[Place], secret: X25519Identity, source:
     files = {"": _told(found, "the archive").splitlines()[0]}
     if found.protection is not None:
         files[contents.PROTECTION] = interchange.text(found.protection)
-    for key, one in found.keys.items():
+    for key, one in contents.local(found.keys).items():
         files[f"validators/{key}/keystore.json"] = one.keystore.decode("latin-1")
         files[f"validators/{key}/password.txt"] = one.password.decode("latin-1")
     streams.write(json.dumps(files))

@@ -6,7 +6,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -43,7 +42,7 @@ def inspect(file: str, identity: str, *, as_json: bool) -> int:
             manifest = archive.verify(iter(partial(stream.read, CHUNK), b""), identities)
         except SupervisorError as refusal:
             raise failure.named(file, refusal) from None
-    plain = json.dumps(asdict(manifest), indent=1)
+    plain = json.dumps(manifest.plain(), indent=1)
     streams.write(f"{plain if as_json else chr(10).join(as_text(manifest))}\n")
     return 0
 
@@ -85,7 +84,7 @@ def as_text(manifest: Manifest) -> Iterator[str]:
     for name, text in rows.items():
         yield f"{name:<14}{text}"
     for key in manifest.public_keys:
-        yield f"{'public key':<14}{key}"
+        yield f"{'public key':<14}{key}{' (Web3Signer)' if key in manifest.remote_keys else ''}"
     for key, when in manifest.removed_keys.items():
         yield f"{'removed key':<14}{key} {time.strftime('%Y-%m-%d', time.gmtime(when))}"
     for remark in manifest.remarks:

@@ -18,7 +18,7 @@ from validator_supervisor.beacon import Beacon, Record
 from validator_supervisor.cli import failure, streams
 from validator_supervisor.clients import CLIENTS
 from validator_supervisor.clients.client import Place, Setup
-from validator_supervisor.contents import Key
+from validator_supervisor.contents import AnyKey, Key
 from validator_supervisor.errors import TEMPORARY, SupervisorError
 from validator_supervisor.exits import Seen
 from validator_supervisor.handover import CLIENT, ROOT
@@ -49,7 +49,7 @@ class Task:
 
     validator: Ethereum
     key: str
-    secret: Key
+    secret: AnyKey
     chain: Chain
     beacons: Mapping[str, Beacon]
     place: Path
@@ -184,11 +184,12 @@ def waited(task: Task, clock: Clock, seconds: float) -> Record | None:
 def tool(task: Task, node: str) -> tuple[bool, str]:
     """Run the client's own command; return whether it says that it went well, and its last words.
 
-    It is given the one key, in a place of its own: no other can come of it.
+    It is given the one key, in a place of its own, or its name for the Web3Signer that has it: no
+    other can come of it.
     """
     client = CLIENTS[task.validator.release.client]
-    if not client.exit:
-        raise SupervisorError("NotSupported", client.no_exit)
+    if not client.exit or (client.no_remote_exit and not isinstance(task.secret, Key)):
+        raise SupervisorError("NotSupported", client.no_exit or client.no_remote_exit)
     validator.check_program(task.validator.release.binary)
     urls = [task.beacons[node].url]
     urls += [beacon.url for name, beacon in task.beacons.items() if name != node]
@@ -197,8 +198,12 @@ def tool(task: Task, node: str) -> tuple[bool, str]:
         place = Place(Path(folder) / "state", Path(folder) / "keys")
         for directory in (place.state, place.keys):
             directory.mkdir()
-        client.install(place, {task.key: task.secret})
-        argv = client.exit(Setup(task.validator, place, urls), task.key)
+        signer = None
+        if isinstance(task.secret, Key):
+            client.install(place, {task.key: task.secret})
+        else:
+            signer = ethereum.signer_of(task.validator, {task.key: task.secret})
+        argv = client.exit(Setup(task.validator, place, urls, signer=signer), task.key)
         try:
             done = run.run(argv, seconds=TOOL_SECONDS, check=False, extra=os.environ)
         except SupervisorError as failed:

@@ -12,8 +12,9 @@ from validator_supervisor.cli import confirm, exit_job, import_keystore, streams
 from validator_supervisor.cli.client import Client
 from validator_supervisor.cli.job import HELPERS
 from validator_supervisor.clients import CLIENTS
+from validator_supervisor.clients.client import Client as Adapter
 from validator_supervisor.errors import SupervisorError
-from validator_supervisor.validators import Ethereum
+from validator_supervisor.validators import Ethereum, Keys
 
 # A look at each of a few nodes.
 SECONDS = 180
@@ -84,11 +85,22 @@ def _chosen(client: Client, name: str, typed: str) -> tuple[Ethereum, str]:
     mine = {one.name: one for one in started_with(name).config.ethereum}[name]
     # Another one may be configured since.
     adapter = ending.client_of(f"/run/validator/{name}") or CLIENTS[mine.release.client]
-    if not adapter.exit:
-        able = ", ".join(one for one, other in CLIENTS.items() if other.exit)
-        message = f"{mine.release.client} exits no key: {adapter.no_exit}"
-        raise SupervisorError("NotSupported", message, f"change release: to one of {able}")
+    _refuse_unable(mine, adapter)
     return mine, key
+
+
+def _refuse_unable(mine: Ethereum, adapter: Adapter) -> None:
+    """Refuse an exit that the client that runs cannot sign. Raises SupervisorError."""
+    able = {name: other for name, other in CLIENTS.items() if other.exit}
+    problem, what = adapter.no_exit, "key"
+    if isinstance(mine.keys, Keys):
+        able = {name: other for name, other in able.items() if not other.no_remote_exit}
+        problem, what = problem or adapter.no_remote_exit, "key of a Web3Signer"
+    if problem:
+        message = f"{mine.release.client} exits no {what}: {problem}"
+        raise SupervisorError(
+            "NotSupported", message, f"change release: to one of {', '.join(able)}"
+        )
 
 
 def _go_on(mine: Ethereum, key: str, words: Sequence[str], given: str | None) -> NoReturn:

@@ -6,11 +6,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from validator_supervisor import age, chain, contents, halt, identity, imports, marks
+from validator_supervisor import age, chain, contents, halt, identity, imports, marks, web3signer
 from validator_supervisor.applied import Applied
 from validator_supervisor.beacon import Beacon
 from validator_supervisor.cli import failure, streams
-from validator_supervisor.contents import Contents, Key
+from validator_supervisor.contents import AnyKey, Contents, Remote
 from validator_supervisor.errors import REFUSED, TEMPORARY, SupervisorError
 from validator_supervisor.gather import HERE, gather
 from validator_supervisor.imports import Imported
@@ -19,7 +19,7 @@ from validator_supervisor.networks import Chain
 from validator_supervisor.place import Place, places, readable, ssh_keys
 from validator_supervisor.store import ARCHIVE, ROOT, Item, Store
 from validator_supervisor.validator import beacons
-from validator_supervisor.validators import Ethereum
+from validator_supervisor.validators import Ethereum, Keys
 
 # For the nodes; the keystores have what they need.
 SECONDS = 15.0
@@ -73,7 +73,8 @@ def do(
     if store.retired():
         message = f"{store.validator} is retired: {halt.retired(store.retired())}"
         raise SupervisorError("Retired", message, halt.RETIRED_HINT)
-    keys, gone = on_chain(imports.opened(request.given), asked)
+    opened = imports.opened(request.given)
+    there = listed(validator, request)
     found = gather(store, nodes, secret, SECONDS)
     newest = imports.latest(store, secret, found)
     if newest is None and found.unseen:
@@ -81,6 +82,8 @@ def do(
         message = f"there is no archive here, and nodes that may have one are not reached ({away})"
         raise SupervisorError("NodesUnseen", message, exit_status=TEMPORARY)
     imports.moved(marks.foreign(Own.of(store), found), store.validator)
+    keys, missing = wanted(validator, request, opened, there, newest)
+    keys, gone = on_chain(keys, asked)
     others, unseen = elsewhere(store, nodes, secret)
     imports.check(keys, newest, others, returned=request.returned)
     now = int(time.time())
@@ -92,12 +95,40 @@ def do(
         latest = imports.latest(store, secret, found)
         imports.check(keys, latest, {}, returned=request.returned)
         item = imports.add(store, validator, secret, found, keys, protection, now)
-    return Imported(item.name, tuple(sorted(keys)), (*gone, *remarks, *unseen))
+    return Imported(item.name, tuple(sorted(keys)), (*missing, *gone, *remarks, *unseen))
+
+
+def listed(validator: Ethereum, request: imports.Request) -> tuple[str, ...]:
+    """Return the keys of the Web3Signer, where it is them that are asked for.
+
+    Raises SupervisorError, ``OtherKeys`` where the configuration has keys elsewhere.
+    """
+    remote = isinstance(validator.keys, Keys)
+    if request.web3signer != remote or (remote and request.given):
+        message = f"keys: of {validator.name} names {'a' if remote else 'no'} Web3Signer"
+        raise SupervisorError("OtherKeys", message)
+    return web3signer.listed(validator.keys) if isinstance(validator.keys, Keys) else ()
+
+
+def wanted(
+    validator: Ethereum,
+    request: imports.Request,
+    opened: Mapping[str, AnyKey],
+    there: Sequence[str],
+    newest: Contents | None,
+) -> tuple[dict[str, AnyKey], tuple[str, ...]]:
+    """Return the keys to import, and remarks. Raises SupervisorError."""
+    have = newest.keys if newest else {}
+    web3signer.check(validator, have)
+    if not isinstance(validator.keys, Keys):
+        return dict(opened), ()
+    names, missing = web3signer.adopt(validator.keys, request.named, there, have)
+    return dict.fromkeys(names, Remote()), missing
 
 
 def on_chain(
-    keys: Mapping[str, Key], nodes: Mapping[str, Beacon]
-) -> tuple[dict[str, Key], tuple[str, ...]]:
+    keys: Mapping[str, AnyKey], nodes: Mapping[str, Beacon]
+) -> tuple[dict[str, AnyKey], tuple[str, ...]]:
     """Return the keys that may still sign, as the first node says that answers, and remarks.
 
     Raises SupervisorError ``KeysGone``.

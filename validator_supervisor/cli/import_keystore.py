@@ -1,16 +1,19 @@
-"""`validator-supervisor import-keystore`: read keystores and passwords, and hand them over."""
+"""`validator-supervisor import-keystore`: read keystores and passwords, and hand them over.
+
+Or have the job adopt keys that a Web3Signer has.
+"""
 
 import json
 import sys
 from collections.abc import Sequence
 
-from validator_supervisor import imports, interchange, journal, keystore, nearest, run
+from validator_supervisor import imports, interchange, journal, keystore, nearest, removal, run
 from validator_supervisor.applied import Applied
 from validator_supervisor.cli import job, secret, streams
 from validator_supervisor.errors import SupervisorError
 from validator_supervisor.imports import Given, Request
 from validator_supervisor.units import backup_unit
-from validator_supervisor.validators import Ethereum
+from validator_supervisor.validators import Ethereum, Keys
 
 # scrypt on a small machine, and the job's look at the nodes.
 SECONDS_PER_KEY, SECONDS = 10, 120
@@ -28,14 +31,37 @@ def import_keystore(
     """Import keystores into a validator. Raises SupervisorError."""
     secret.guard()
     applied = Applied.load()
-    check(applied, name)
+    if isinstance(check(applied, name).keys, Keys):
+        hint = f"validator-supervisor import-keystore {name} --web3signer"
+        raise SupervisorError("OtherKeys", f"a Web3Signer has the keys of {name}", hint)
     job.check()
     request = Request(tuple(given(files, password_fd)), _protection(protection), returned)
     print(f"opening {len(files)} keystores, about a second each", file=sys.stderr)
+    return _import(applied, name, request, SECONDS_PER_KEY * len(files), as_json=as_json)
+
+
+def adopt(
+    name: str, words: Sequence[str], *, protection: str | None, returned: bool, as_json: bool
+) -> int:
+    """Adopt keys of a validator's Web3Signer: those in ``words``, or all that are wanted.
+
+    Raises SupervisorError.
+    """
+    applied = Applied.load()
+    if not isinstance(check(applied, name).keys, Keys):
+        hint = "keys: {web3signer: URL} in the configuration, and apply it"
+        raise SupervisorError("OtherKeys", f"{name} has no Web3Signer", hint)
+    job.check()
+    named = removal.parse(words)
+    request = Request((), _protection(protection), returned, web3signer=True, named=named)
+    return _import(applied, name, request, 0, as_json=as_json)
+
+
+def _import(applied: Applied, name: str, request: Request, seconds: float, *, as_json: bool) -> int:
+    """Have the job do it, and upload what it has made."""
     own = job.of_validator(applied.config.validators[name])
     argv = job.command(applied, "import-keystore", [name], own)
-    seconds = SECONDS + SECONDS_PER_KEY * len(files)
-    done = run.run(argv, seconds=seconds, stdin=imports.text(request), check=False)
+    done = run.run(argv, seconds=SECONDS + seconds, stdin=imports.text(request), check=False)
     sys.stderr.write(done.stderr.decode(errors="replace"))
     if done.returncode:
         return done.returncode
@@ -44,15 +70,24 @@ def import_keystore(
     return 0
 
 
-def check(applied: Applied, name: str) -> None:
-    """Raise SupervisorError where the validator takes no keystores."""
+def check(applied: Applied, name: str) -> Ethereum:
+    """Return the validator. Raises SupervisorError where it is of a kind that takes no keys."""
     there = applied.config.validators
     if name not in there:
         hint = nearest.hint(name, list(there))
         raise SupervisorError("UnknownValidator", f"there is no validator {name}", hint)
     mine = there[name]
-    if not isinstance(mine, Ethereum) or mine.keys != "local":
+    if not isinstance(mine, Ethereum):
         raise SupervisorError("NoKeystores", f"{name} takes no keystores")
+    return mine
+
+
+def check_local(applied: Applied, name: str) -> None:
+    """Raise SupervisorError as ``check``, and where the keys are not this host's to hand on."""
+    if isinstance(check(applied, name).keys, Keys):
+        message = f"the keys of {name} are in a Web3Signer: there is nothing to move"
+        hint = "remove-key on the one host, whose file import-keystore --web3signer takes there"
+        raise SupervisorError("NoKeystores", message, hint)
 
 
 def given(files: Sequence[str], password_fd: int | None) -> list[Given]:

@@ -11,7 +11,12 @@ def add(commands: Any, name: Callable[[str], str], descriptor: Callable[[str], i
     """Add the commands to the parser of all."""
     imported = commands.add_parser("import-keystore", help="give a validator keys (EIP-2335)")
     imported.add_argument("name", metavar="NAME", type=name)
-    imported.add_argument("file", metavar="FILE", nargs="+", help="a keystore")
+    imported.add_argument("file", metavar="FILE", nargs="*", help="a keystore")
+    imported.add_argument(
+        "--web3signer",
+        action="store_true",
+        help="keys that its Web3Signer has: PUBKEYs instead of FILEs, or all that are wanted",
+    )
     imported.add_argument(
         "--password-fd", metavar="N", type=descriptor, help="a line for each, or one for all"
     )
@@ -85,6 +90,19 @@ def add_orders(command: argparse.ArgumentParser) -> None:
 def _import_keystore(given: argparse.Namespace) -> int:
     from validator_supervisor.cli import import_keystore
 
+    if given.web3signer:
+        if given.password_fd is not None:
+            raise SupervisorError("NoKeystores", "a key of a Web3Signer has no password")
+        return import_keystore.adopt(
+            given.name,
+            given.file,
+            protection=given.slashing_protection,
+            returned=given.returned,
+            as_json=given.json,
+        )
+    if not given.file:
+        hint = "a FILE, or --web3signer for keys that its Web3Signer has"
+        raise SupervisorError("NoKeystores", "there is no keystore to import", hint)
     return import_keystore.import_keystore(
         given.name,
         given.file,

@@ -22,6 +22,7 @@ from validator_supervisor.cli.remove_job import DOWN
 from validator_supervisor.errors import HALT, TEMPORARY, SupervisorError
 from validator_supervisor.journal import printable
 from validator_supervisor.units import state_unit, validator_unit
+from validator_supervisor.validators import Keys
 
 HELPER = "remove-key"
 RUNTIME = Path("/run/validator")
@@ -35,6 +36,8 @@ PAUSE_SECONDS = 0.5
 UP = ("active", "activating", "reloading")
 # Of a list that a person reads.
 SHOWN = 10
+KEYSTORES = ["Their keystores you need to have yourself."]
+REMOTE = ["The Web3Signer still has them, and signs for whoever asks: take them out there as well."]
 UNWATCHED = """\
 Without the watch nothing but what you know stands between these keys and slashing, once they are
 loaded elsewhere: nobody signs with them any more, no client that was told to delete them either."""
@@ -52,14 +55,14 @@ class Given(NamedTuple):
 def remove_key(client: Client, name: str, words: Sequence[str], given: Given) -> int:
     """Remove keys, and write the file about them. Raises SupervisorError."""
     applied = Applied.load()
-    import_keystore.check(applied, name)
+    remote = isinstance(import_keystore.check(applied, name).keys, Keys)
     keys, out = removal.parse(words), Path(given.out)
     job.check()
     new_file.free(out)
     seen: dict[str, Any] = json.loads(_job(applied, "look", name, keys))
     systemd = Systemd()
     runs = running(systemd, name)
-    say(*shown(name, seen, runs=runs, given=given))
+    say(*shown(name, seen, runs=runs, given=given), *(REMOTE if remote else KEYSTORES))
     if given.confirm is None:
         confirm.typed(name, f"--confirm {name}")
     else:
@@ -69,7 +72,7 @@ def remove_key(client: Client, name: str, words: Sequence[str], given: Given) ->
     if not given.no_watch:
         _watch(applied, name, keys, out)
     write(out, done["protection"])
-    _tell(name, done, given)
+    _tell(name, done, given, remote=remote)
     return 0
 
 
@@ -87,7 +90,7 @@ def shown(name: str, seen: dict[str, Any], *, runs: bool, given: Given) -> list[
     lines += [f"not reached: {node}: {problem}" for node, problem in seen["unseen"].items()]
     lines += [] if given.no_watch else ["The chain is watched for two epochs for these keys."]
     lines.append(f"What they have signed is written to {given.out}. Here they load no more but by")
-    lines.append("import-keystore --returned; their keystores you need to have yourself.")
+    lines.append("import-keystore --returned.")
     return lines + (UNWATCHED.splitlines() if given.no_watch else [])
 
 
@@ -204,7 +207,7 @@ def write(out: Path, protection: str) -> None:
     new_file.write(out, raw)
 
 
-def _tell(name: str, done: dict[str, Any], given: Given) -> None:
+def _tell(name: str, done: dict[str, Any], given: Given, *, remote: bool) -> None:
     for remark in done["remarks"]:
         say(f"note: {remark}")
     if given.as_json:
@@ -212,15 +215,18 @@ def _tell(name: str, done: dict[str, Any], given: Given) -> None:
                 "watched": not given.no_watch}  # fmt: skip
         streams.write(json.dumps(told) + "\n")
     else:
-        streams.write("".join(f"{printable(line)}\n" for line in said(name, done, given)))
+        streams.write(
+            "".join(f"{printable(line)}\n" for line in said(name, done, given, remote=remote))
+        )
 
 
-def said(name: str, done: dict[str, Any], given: Given) -> list[str]:
+def said(name: str, done: dict[str, Any], given: Given, *, remote: bool) -> list[str]:
     """Return what is told of a removal."""
     lines = [f"removed {key}" for key in done["keys"]]
     lines.append(f"{done['archive']} is without them: no start of {name} loads them any more")
-    lines.append(f"{given.out} has what they have signed. Where they go on, with their keystores:")
-    way = f"import-keystore NAME KEYSTORE... --slashing-protection {given.out}"
+    lines.append(f"{given.out} has what they have signed. Where they go on:")
+    what = "--web3signer PUBKEY..." if remote else "KEYSTORE..."
+    way = f"import-keystore NAME {what} --slashing-protection {given.out}"
     return [*lines, f"  validator-supervisor {way}"]
 
 

@@ -48,7 +48,7 @@ def retire(client: Client, name: str, given: Given) -> int:
     """End a validator here, and write the file with its keys. Raises SupervisorError."""
     secret.guard()
     applied, out = Applied.load(), Path(given.output)
-    import_keystore.check(applied, name)
+    import_keystore.check_local(applied, name)
     job.check()
     new_file.free(out)
     with _shown_on(given.code_fd) as terminal:

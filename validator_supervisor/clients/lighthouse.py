@@ -13,6 +13,7 @@ from validator_supervisor.clients.client import (
     Place,
     Setup,
     Sign,
+    Signer,
 )
 from validator_supervisor.validators import DESCRIBED, Ethereum
 
@@ -70,10 +71,8 @@ def _exit(setup: Setup, key: str) -> list[str]:
 
 
 def _install(place: Place, keys: Mapping[str, "Key"]) -> None:
-    validators, secrets = _validators(place), _secrets(place)
-    for directory in (validators, secrets):
-        directory.mkdir(parents=True, exist_ok=True)
-    definitions = []
+    validators, secrets = _directories(place)
+    definitions: list[dict[str, object]] = []
     for name, key in keys.items():
         folder = validators / name
         folder.mkdir(exist_ok=True)
@@ -89,6 +88,25 @@ def _install(place: Place, keys: Mapping[str, "Key"]) -> None:
                 "voting_keystore_password_path": str(password),
             }
         )
+    _define(place, definitions)
+
+
+def _delegate(place: Place, signer: Signer) -> None:
+    _directories(place)
+    known: dict[str, object] = {"enabled": True, "type": "web3signer", "url": signer.url}
+    if signer.certificate:
+        known["root_certificate_path"] = signer.certificate
+    _define(place, [{**known, "voting_public_key": key} for key in signer.keys])
+
+
+def _directories(place: Place) -> tuple[Path, Path]:
+    for directory in (_validators(place), _secrets(place)):
+        directory.mkdir(parents=True, exist_ok=True)
+    return _validators(place), _secrets(place)
+
+
+def _define(place: Place, definitions: list[dict[str, object]]) -> None:
+    validators = _validators(place)
     # YAML, which JSON is.
     (validators / "validator_definitions.yml").write_text(json.dumps(definitions, indent=1))
     # It looks for its database beside its keys, which are in memory; SQLite follows a link.
@@ -120,11 +138,13 @@ CLIENT = Client(
     run=_run,
     protection=_protection,
     install=_install,
+    delegate=_delegate,
     database=_database,
     durable=True,
     stop_seconds=20,
     empty=_empty,
     exit=_exit,
+    no_remote_exit="its own command needs the keystore",
     signs=(
         Sign(DOPPELGANGER, r"\b(CRIT|ERROR|ERRO)\s+Doppelganger\(s\) detected"),
         Sign(DOPPELGANGER, r"^Doppelganger detected\.$"),

@@ -31,6 +31,11 @@ def _run(setup: Setup) -> list[str]:
         words += ["--builder"]
     if validator.distributed:
         words += ["--distributed"]
+    if setup.signer:
+        # Without a list, or with --externalSigner.fetch, it is whatever is there at the time.
+        words += ["--externalSigner.url", setup.signer.url]
+        for keys in setup.signer.joined():
+            words += ["--externalSigner.pubkeys", keys]
     if setup.look_for_twin:
         # Its first name, which every release knows.
         words += ["--doppelgangerProtectionEnabled"]
@@ -90,6 +95,9 @@ CLIENT = Client(
     database=_database,
     locks=_locks,
     exit=_exit,
+    no_remote_exit="its own command signs with keystores alone",
+    # Of Node.js, which believes those besides its own.
+    trust="NODE_EXTRA_CA_CERTS",
     durable=False,
     stop_seconds=20,
     signs=(

@@ -3,6 +3,7 @@
 ``nimbus_beacon_node``, which comes with it in the same directory, reads and writes its database.
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from validator_supervisor.clients.client import (
     Place,
     Setup,
     Sign,
+    Signer,
 )
 
 if TYPE_CHECKING:
@@ -60,10 +62,7 @@ def _protection(setup: Setup, command: str, file: Path) -> list[str]:
 
 
 def _install(place: Place, keys: Mapping[str, "Key"]) -> None:
-    validators, secrets = place.keys / "validators", place.keys / "secrets"
-    for directory in (validators, secrets, place.keys / "data"):
-        directory.mkdir(parents=True, exist_ok=True)
-        directory.chmod(0o700)
+    validators, secrets = _directories(place)
     for name, key in keys.items():
         folder = validators / name
         folder.mkdir(exist_ok=True)
@@ -71,8 +70,33 @@ def _install(place: Place, keys: Mapping[str, "Key"]) -> None:
         for path, content in files.items():
             path.write_bytes(content)
             path.chmod(0o600)
+    _link(place)
+
+
+def _delegate(place: Place, signer: Signer) -> None:
+    validators, _ = _directories(place)
+    for name in signer.keys:
+        folder = validators / name
+        folder.mkdir(exist_ok=True)
+        # Every release knows the first version.
+        known = {"version": 1, "type": "web3signer", "pubkey": name, "remote": signer.url}
+        path = folder / "remote_keystore.json"
+        path.write_text(json.dumps(known))
+        path.chmod(0o600)
+    _link(place)
+
+
+def _directories(place: Place) -> tuple[Path, Path]:
+    validators, secrets = place.keys / "validators", place.keys / "secrets"
+    for directory in (validators, secrets, place.keys / "data"):
+        directory.mkdir(parents=True, exist_ok=True)
+        directory.chmod(0o700)
+    return validators, secrets
+
+
+def _link(place: Place) -> None:
     # It looks for its database beside its keys, which are in memory; SQLite follows a link.
-    link = validators / PROTECTION
+    link = place.keys / "validators" / PROTECTION
     link.unlink(missing_ok=True)
     link.symlink_to(_database(place) / PROTECTION)
 
@@ -90,6 +114,7 @@ CLIENT = Client(
     run=_run,
     protection=_protection,
     install=_install,
+    delegate=_delegate,
     database=_database,
     durable=False,
     stop_seconds=20,

@@ -32,7 +32,12 @@ def _run(setup: Setup) -> list[str]:
         words += [f"--{validator.network}"]
     words += [f"--datadir={_database(place)}"]
     words += [f"--wallet-dir={place.keys / 'wallet'}"]
-    words += [f"--wallet-password-file={place.keys / 'password.txt'}"]
+    if setup.signer:
+        words += [f"--validators-external-signer-url={setup.signer.url}"]
+        every = setup.signer.joined()
+        words += [f"--validators-external-signer-public-keys={keys}" for keys in every]
+    else:
+        words += [f"--wallet-password-file={place.keys / 'password.txt'}"]
     # It uses all that are healthy.
     words += [f"--beacon-rest-api-provider={','.join(setup.beacons)}"]
     words += [f"--suggested-fee-recipient={validator.fee_recipient}"]

@@ -31,7 +31,10 @@ def _run(setup: Setup) -> list[str]:
     if validator.network in NETWORKS:
         words += [f"--network={validator.network}"]
     words += [f"--data-path={_database(place)}"]
-    words += [f"--validator-keys={place.keys / 'keystores'}:{place.keys / 'passwords'}"]
+    words += _keys(setup)
+    if setup.signer:
+        # It is on by itself, and a variable could turn it off.
+        words += ["--validators-external-signer-slashing-protection-enabled=true"]
     words += [f"--beacon-node-api-endpoints={','.join(setup.beacons)}"]
     words += [f"--validators-proposer-default-fee-recipient={validator.fee_recipient}"]
     words += ["--log-destination=CONSOLE", "--log-color-enabled=false"]
@@ -49,6 +52,14 @@ def _run(setup: Setup) -> list[str]:
     return [*words, *validator.args]
 
 
+def _keys(setup: Setup) -> list[str]:
+    place, signer = setup.place, setup.signer
+    if not signer:
+        return [f"--validator-keys={place.keys / 'keystores'}:{place.keys / 'passwords'}"]
+    words = [f"--validators-external-signer-url={signer.url}"]
+    return words + [f"--validators-external-signer-public-keys={k}" for k in signer.joined()]
+
+
 def _protection(setup: Setup, command: str, file: Path) -> list[str]:
     words = [setup.validator.release.binary, "slashing-protection", command]
     words += [f"--data-path={_database(setup.place)}"]
@@ -56,12 +67,12 @@ def _protection(setup: Setup, command: str, file: Path) -> list[str]:
 
 
 def _exit(setup: Setup, key: str) -> list[str]:
-    validator, place = setup.validator, setup.place
+    validator = setup.validator
     words = [validator.release.binary, "voluntary-exit"]
     if validator.network in NETWORKS:
         words += [f"--network={validator.network}"]
     words += [f"--beacon-node-api-endpoint={setup.beacons[0]}"]
-    words += [f"--validator-keys={place.keys / 'keystores'}:{place.keys / 'passwords'}"]
+    words += _keys(setup)
     # Without this word it is all of them.
     return [*words, f"--validator-public-keys={key}", "--confirmation-enabled=false"]
 

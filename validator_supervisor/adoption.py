@@ -83,9 +83,6 @@ def _moved(here: Here, host: str, what: str) -> SupervisorError:
 
 
 def left_out(given: Transfer, beside: Mapping[str, AnyKey], here: Here) -> list[str]:
-    """Return a line for each key that was here before, and stays in older archives alone."""
+    """Return each key that was here before, and stays in older archives alone."""
     before = here.newest.keys.keys() if here.newest else set()
-    return [
-        f"{key} is not in the file, and not in this validator any more"
-        for key in sorted(before - beside.keys() - given.contents.keys.keys())
-    ]
+    return sorted(before - beside.keys() - given.contents.keys.keys())

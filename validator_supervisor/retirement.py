@@ -1,6 +1,6 @@
 """`retire`: whether a validator has ended here so that all it has signed is in an archive."""
 
-from validator_supervisor import age, backup, imports
+from validator_supervisor import age, backup, contents, imports
 from validator_supervisor.contents import Contents
 from validator_supervisor.errors import SupervisorError
 from validator_supervisor.gather import Found
@@ -31,6 +31,7 @@ def last(store: Store, identity: age.X25519Identity, found: Found, own: Own) -> 
     if later:
         message = f"{later[0].item.name} on {', '.join(later[0].where)} is newer than all here"
         raise SupervisorError("NotNewest", message, f"validator-supervisor backup restore {name}")
+    refuse_remote(newest, name)
     if not newest.keys:
         raise SupervisorError("NoKeys", f"{name} has no keys")
     by = newest.manifest
@@ -38,6 +39,13 @@ def last(store: Store, identity: age.X25519Identity, found: Found, own: Own) -> 
         message = f"{name} was not stopped well: what it has signed at last may be in no archive"
         raise SupervisorError("NotClean", message, _again(name))
     return newest
+
+
+def refuse_remote(newest: Contents, name: str) -> None:
+    """Raise SupervisorError ``NoKeystores`` where a Web3Signer has keys of its."""
+    if contents.remote(newest.keys):
+        message = f"a Web3Signer has keys of {name}: they are not this host's to hand on"
+        raise SupervisorError("NoKeystores", message, "remove-key those first")
 
 
 def _again(name: str) -> str:

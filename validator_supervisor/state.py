@@ -192,7 +192,7 @@ def start(job: Job, runtime: Path) -> str:
             message = "there is a newer archive meanwhile"
             raise SupervisorError("ArchivesChanged", message, exit_status=TEMPORARY)
         if job.store.retired() != prepared.situation.retired:
-            message = "it was retired meanwhile"
+            message = "it was retired, or adopted, meanwhile"
             raise SupervisorError("Retired", message, exit_status=TEMPORARY)
         orders.take(job.store, host.boot_id())
         _keep(job, prepared)
@@ -234,7 +234,8 @@ def _keep(job: Job, prepared: Prepared) -> None:
             store, job.validator, job.identity, protection=prepared.required, clean=False,
             now=now, seen=found.sequence,
         )  # fmt: skip
-        store.clear_imported(prepared.situation.imported)
+        # Of those only that it has: what an older archive has is as new as before.
+        store.clear_imported(prepared.situation.imported & newest.contents.keys.keys())
     if prepared.chosen.absent:
         # Whoever has them meanwhile may sign: when they come back they are as if from elsewhere.
         store.add_imported(prepared.chosen.absent)

@@ -156,8 +156,12 @@ def remarks(validator: Ethereum, found: Chosen) -> Iterator[str]:
     if found.left_out:
         yield f"public_keys: leaves out, and so nothing signs with, {_some(found.left_out)}"
     if found.strange:
-        command = f"validator-supervisor import-keystore {validator.name} --web3signer"
-        yield f"{where} has, and nobody has adopted, {_some(found.strange)}: {command}"
+        name = validator.name
+        command = f"validator-supervisor import-keystore {name} --web3signer PUBKEY"
+        yield (
+            f"{where} has, and {name} has not adopted, {_some(found.strange)}; where no other"
+            f" validator signs with it: {command}"
+        )
 
 
 def _some(keys: Sequence[str]) -> str:
@@ -165,11 +169,16 @@ def _some(keys: Sequence[str]) -> str:
 
 
 def adopt(
-    keys: Keys, typed: Sequence[str], there: Sequence[str], have: Collection[str]
+    keys: Keys,
+    typed: Sequence[str],
+    there: Sequence[str],
+    have: Collection[str],
+    removed: Collection[str] = (),
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the keys to adopt, of those that the signer has ``there``, and remarks.
 
-    ``typed``: only these; ``have`` are adopted already. Raises SupervisorError ``UnknownKey``,
+    ``typed``: only these; ``have`` are adopted already, and ``removed`` were removed for good, so
+    that only their name, typed, brings them back. Raises SupervisorError ``UnknownKey``,
     ``LeftOut``, ``NothingNew``.
     """
     asked = wanted(keys, there)
@@ -177,9 +186,15 @@ def adopt(
         for key in typed:
             _refuse(keys, key, asked, there)
         return tuple(typed), ()
-    new = tuple(key for key in asked if key in set(there) and key not in have)
+    apart = {*have, *removed}
+    new = tuple(key for key in asked if key in set(there) and key not in apart)
     missing = tuple(key for key in asked if key not in set(there))
     words = tuple(f"{address(keys)} does not have {key} of public_keys:" for key in missing)
+    words += tuple(
+        f"skipped {key}: it was removed for good; where it is to come back: name it, --returned"
+        for key in asked
+        if key in removed
+    )
     if not new:
         message = f"Web3Signer {address(keys)} has no key that is wanted and not adopted yet"
         raise SupervisorError("NothingNew", message, "; ".join(words[:1]))

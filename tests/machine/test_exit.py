@@ -157,8 +157,6 @@ class TestRefusals:
         ready.beacon.says(**{key: {"activation_epoch": str(came)}})
         when = f"it counts from epoch {came + 256} (20"
         self.refused(ready, key, "has not been active for 256 epochs yet", when)
-        ready.beacon.says(**{key: {"slashed": True, "status": "active_slashed"}})
-        self.refused(ready, key, "it is slashed")
         ready.beacon.says(**{key: {"activation_epoch": NEVER, "status": "pending_queued"}})
         self.refused(ready, key, "it is not active yet (pending_queued)")
         index = int(key[2:12], 16)

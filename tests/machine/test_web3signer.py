@@ -18,9 +18,9 @@ VALIDATOR, STATE = f"validator@{NAME}.service", f"validator-state@{NAME}.service
 KEYS = [f"0x{key}" for key in PUBLIC_KEYS]
 FIRST = KEPT
 LONG = 150
-STRANGE = f"nobody has adopted, key {KEYS[2]}"
+STRANGE = f"has not adopted, key {KEYS[2]}"
 ANNOUNCED = [
-    r"nobody has adopted, ",
+    r"has not adopted, ",
     r"does not have, and so nothing signs with, ",
     r"restore: ",
     # It is unlocked before it has keys; later it is stopped while it waits for the signer.

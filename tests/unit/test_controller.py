@@ -636,13 +636,16 @@ def test_an_offer_ends_with_its_time_and_with_lock(
     assert refused.value.code == "NoIdentity"
 
 
-@pytest.mark.parametrize(("code", "way"), [("retired", "take-over"), ("slashed", "resume")])
+@pytest.mark.parametrize(
+    ("code", "way"),
+    [("retired", halt.RETIRED_HINT), ("slashed", "validator-supervisor resume main")],
+)
 def test_a_halt_says_what_goes_on(made: Controller, tmp_path: Path, code: str, way: str) -> None:
     made.refresh()
     halt.latch("main", code, "a reason", tmp_path / "halted")
     with pytest.raises(SupervisorError, match=f"main is halted: {code}") as refused:
         made.act(MAIN, "Start", ())
-    assert refused.value.hint.endswith(f"{way} main")
+    assert refused.value.hint.endswith(way)
 
 
 def test_a_halt_refuses_starts_until_it_is_cleared(
@@ -664,6 +667,24 @@ def test_a_halt_refuses_starts_until_it_is_cleared(
         made.act(MAIN, "Resume", ())
     assert systemd.asked == []
     assert made.act(MAIN, "Start", ()) == (True,)
+
+
+def test_a_release_that_cannot_go_by_the_certificate_is_refused(
+    made: Controller,
+    systemd: Systemd,
+    offer: Offer,
+    make: Callable[[str], Applied],
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keys = "keys: {web3signer: https://signer, certificate: /etc/ca.pem}"
+    monkeypatch.setattr(Applied, "load", lambda: make(text.replace("keys: local", keys)))
+    made = Controller(systemd, offer)  # type: ignore[arg-type]
+    made.refresh()
+    with pytest.raises(SupervisorError, match="certificate") as refused:
+        made.act(MAIN, "SetRelease", ("teku", "26.10.0", "ab" * 32))
+    assert refused.value.code == "InvalidRelease"
+    assert overrides.current() == {}
 
 
 def test_a_release_is_an_override(made: Controller, systemd: Systemd) -> None:

@@ -220,12 +220,19 @@ def test_a_removed_key_of_a_web3signer_comes_back_when_that_is_said(
     removal.remove(store, validator, IDENTITY, Found(), gone, int(time.time()))
     assert newest(store).keys == {REMOTE[1]: Remote()}
     # It is still in the signer: whoever adopts all is not to get it unawares.
-    for named in ((), gone):
-        with pytest.raises(SupervisorError, match="was removed from this validator for good"):
-            adopt(example, validator, store, *named)
+    with pytest.raises(SupervisorError, match="was removed from this validator for good"):
+        adopt(example, validator, store, *gone)
+    for returned in (False, True):
+        with pytest.raises(SupervisorError, match=f"skipped {gone[0]}") as refused:
+            adopt(example, validator, store, returned=returned)
+        assert refused.value.code == "NothingNew"
+    added = "0x" + "c" * 96
+    signer.append(added)
+    done = adopt(example, validator, store, returned=True)
+    assert done.keys == (added,)
+    assert any(f"skipped {gone[0]}" in remark for remark in done.remarks)
     adopt(example, validator, store, *gone, returned=True)
     assert newest(store).manifest.removed_keys == {}
-    assert signer == REMOTE
 
 
 def test_keystores_and_a_web3signer_do_not_mix(

@@ -20,13 +20,14 @@ from validator_supervisor import (
     interchange,
     keystore,
     orders,
+    retirement,
     slashing,
     state,
     transfer,
 )
-from validator_supervisor.cli import adopt_job, import_job, remove_job, retire_job
+from validator_supervisor.cli import adopt_job, import_job, orders_job, remove_job, retire_job
 from validator_supervisor.cli.remove_job import Job
-from validator_supervisor.contents import Contents, Key
+from validator_supervisor.contents import Contents, Key, Remote
 from validator_supervisor.errors import HALT, TEMPORARY, SupervisorError
 from validator_supervisor.imports import Given, Imported
 from validator_supervisor.interchange import History, Interchange
@@ -290,7 +291,7 @@ def test_a_start_at_the_same_time_does_not_go_on(world: World, one: Host) -> Non
         return found
 
     world.patches.setattr(state, "considered", late)
-    with pytest.raises(SupervisorError, match="retired meanwhile") as found:
+    with pytest.raises(SupervisorError, match="retired, or adopted, meanwhile") as found:
         world.start(one)
     assert found.value.exit_status == TEMPORARY
     assert world.store(one).running() == ""
@@ -590,3 +591,94 @@ def test_other_keys_of_the_host_stay_beside(world: World, one: Host, two: Host) 
     assert done.remarks == ()
     assert set(newest(world, two).keys) == {KEY, OTHER, THIRD}
     assert world.store(two).imported() == {KEY, OTHER, THIRD}
+
+
+def test_keys_that_left_come_back_by_no_other_file(world: World, one: Host, two: Host) -> None:
+    """Another file is adopted where its own keys have left: an older archive still has those."""
+    gone = retired(world, one)
+    assert gone
+    near, world.nodes[:] = world.nodes[:], []
+    archived(world, two, MORE)
+    signed(world, two)
+    raw = retired(world, two, shared=False)
+    world.nodes[:] = near
+    world.now += 100
+    done = adopted(world, one, raw)
+    assert done.keys == (THIRD,)
+    assert sum("left with another one" in line for line in done.remarks) == len(KEYS)
+    assert set(newest(world, one).manifest.removed_keys) == set(KEYS)
+    with world.at(one), pytest.raises(SupervisorError) as found:
+        imports.check([KEY], newest(world, one), {}, returned=False)
+    assert found.value.code == "RemovedKey"
+    # The archive that says so is set aside: what is left lifts, and watches.
+    item = next(item for item in world.store(one).items() if item.kind == ARCHIVE)
+    with world.at(one):
+        orders_job.quarantine(world.store(one), item.name)
+    world.start(one)
+    given, keys = handover.read(one.runtime)
+    assert set(keys) == set(KEYS)
+    assert given.row == "restore"
+
+
+def test_a_file_speaks_for_no_host_that_a_node_has_seen(world: World, one: Host, two: Host) -> None:
+    raw = retired(world, one)
+    archived(world, two, MORE)
+    world.nodes[0].away = True
+    assert refused(world, two, raw).code == "NodesUnseen"
+    world.nodes[0].away = False
+    assert adopted(world, two, raw)
+
+
+def test_what_cannot_be_kept_has_accepted_nothing(
+    world: World, one: Host, two: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = retirement.record
+    monkeypatch.setattr(
+        retirement, "record", lambda *given: replace(honest(*given), sequence=(1 << 63) - 1)
+    )
+    raw = retired(world, one)
+    assert refused(world, two, raw, shared=False).code == "NoSequence"
+    assert world.store(two).accepted() == -1
+
+
+def test_keys_of_a_web3signer_do_not_retire(world: World, one: Host) -> None:
+    with world.at(one):
+        store = world.store(one)
+        sequence = backup.next_sequence(store, int(world.now))
+        raw = contents.seal(
+            IDENTITY, validator="main", network="dev", host=one.id, boot=one.boot_id,
+            keys={KEY: Remote()}, sequence=sequence, created=int(world.now), clean=True,
+            removed_keys={}, protection=Interchange(ROOT, {KEY: History()}),
+        )  # fmt: skip
+        store.add(raw, ARCHIVE, sequence)
+    for act in (retire_job.look, lambda one: retire_job.mark(one, 1)):
+        with pytest.raises(SupervisorError, match="a Web3Signer has keys of main"), world.at(one):
+            act(job(world, one))
+    assert world.store(one).retired() == 0
+
+
+def test_nothing_is_removed_from_what_is_retired(world: World, one: Host) -> None:
+    retired(world, one)
+    before = state_of(world, one)
+    with world.at(one), pytest.raises(SupervisorError) as found:
+        remove_job.remove(job(world, one), (KEY,), CHAIN)
+    assert found.value.code == "Retired"
+    assert state_of(world, one) == before
+
+
+def test_a_retirement_during_an_import_ends_it(
+    world: World, one: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = import_job.elsewhere
+
+    def elsewhere(*given: object) -> object:
+        world.store(one).set_retired(1)
+        return looked(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(import_job, "elsewhere", elsewhere)
+    before = world.store(one).items()
+    with world.at(one), pytest.raises(SupervisorError) as found:
+        import_job.do(world.applied, world.validator, world.store(one), IDENTITY, world.nodes,
+                      imports.Request((GIVEN[1],)), {}, CHAIN)  # fmt: skip
+    assert found.value.code == "Retired"
+    assert world.store(one).items() == before

@@ -175,8 +175,9 @@ def test_what_a_person_is_told(main: Ethereum) -> None:
     assert list(web3signer.remarks(main, found)) == [
         f"Web3Signer https://signer:9000 does not have, and so nothing signs with, key {B}",
         f"public_keys: leaves out, and so nothing signs with, key {C}",
-        f"Web3Signer https://signer:9000 has, and nobody has adopted, 2 keys ({C} among them): "
-        "validator-supervisor import-keystore main --web3signer",
+        f"Web3Signer https://signer:9000 has, and main has not adopted, 2 keys ({C} among them); "
+        "where no other validator signs with it: "
+        "validator-supervisor import-keystore main --web3signer PUBKEY",
     ]
     assert list(web3signer.remarks(main, Chosen((A,)))) == []
     assert list(web3signer.remarks(replace(main, keys="local"), found)) == []

@@ -35,7 +35,7 @@ from validator_supervisor.units import (
     tunnel_unit,
     validator_unit,
 )
-from validator_supervisor.validators import RELEASE, Ethereum, Release, Validator
+from validator_supervisor.validators import RELEASE, Ethereum, Release, Validator, untrusted
 
 WATCH = "validator-watch.service"
 # What it has found is in the files of the validators.
@@ -229,9 +229,13 @@ class Controller:
         kept = {key: kept[key] for key in ("url", "signature", "signed_by") if kept.get(key)}
         given = {"client": client, "version": version, "sha256": sha256, **kept}
         try:
-            return RELEASE.read(from_plain(given, "release"))
+            wanted = RELEASE.read(from_plain(given, "release"))
         except ConfigError as failure:
             raise SupervisorError("InvalidRelease", failure.message, failure.hint) from None
+        problem, hint = untrusted(replace(configured, release=wanted))
+        if problem:
+            raise SupervisorError("InvalidRelease", f"keys: certificate: {problem}", hint)
+        return wanted
 
     def _backup(self, validator: Validator) -> str:
         if not isinstance(validator, Ethereum):
@@ -321,6 +325,6 @@ def _refuse_halted(name: str) -> None:
     reason = halt.reason(name, halt.HALTED)
     if reason:
         retired = reason.partition(":")[0] == halt.RETIRED
-        command = "take-over" if retired else "resume"
-        hint = f"when it is safe: validator-supervisor {command} {name}"
+        resume = f"when it is safe: validator-supervisor resume {name}"
+        hint = halt.RETIRED_HINT if retired else resume
         raise SupervisorError("Halted", f"{name} is halted: {reason}", hint)

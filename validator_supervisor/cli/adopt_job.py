@@ -21,6 +21,7 @@ from validator_supervisor.transfer import Request, Transfer
 
 # A manifest has no room for many more.
 KEYS_MAX = 10_000
+NOT_IN_FILE = "is not in the file, and is removed from this validator: it left with another one"
 
 
 def main(name: str) -> int:
@@ -62,13 +63,19 @@ def adopt(job: Job, request: Request, known: Chain | None = None) -> Imported:
         root = imports.root_of(known, here.newest)
         raw = interchange.text(given.protection).encode()
         protection, remarks = imports.protected(keys, raw, root, known, now)
-        remarks = (*remarks, *adoption.left_out(given, beside, here), *unseen)
-        job.store.accept(given.retired.sequence)
+        gone = adoption.left_out(given, beside, here)
+        remarks = (*remarks, *(f"{key} {NOT_IN_FILE}" for key in gone), *unseen)
+        # An older archive has them: a start that falls back on it lifts and watches.
+        if gone:
+            job.store.add_imported(gone)
         item = imports.add(
             job.store, job.validator, job.secret, here.found, keys, protection, now,
-            beside=beside, removed_keys=given.contents.manifest.removed_keys,
-            seen=given.retired.sequence, remark="adopted",
+            beside=beside, seen=given.retired.sequence, remark="adopted",
+            removed_keys={**given.contents.manifest.removed_keys, **dict.fromkeys(gone, now)},
         )  # fmt: skip
+        # After it: a file that cannot be kept has changed nothing. Cut off in between, a start
+        # halts as moved, and the same command goes on.
+        job.store.accept(given.retired.sequence)
         job.store.clear_retired()
     return Imported(item.name, tuple(sorted(keys)), remarks)
 
@@ -86,9 +93,11 @@ def _opened(given: Transfer) -> dict[str, Key]:
 
 def _here(job: Job, found: Found) -> Here:
     archives = imports.every(job.store, job.secret, found)
-    if found.unseen and not archives:
+    if found.unseen:
+        # The file speaks for the host that has retired, and for nobody whom a node has seen.
         away = "; ".join(f"{node}: {problem}" for node, problem in found.unseen.items())
-        message = f"there is no archive here, and nodes that may have one are not reached ({away})"
-        raise SupervisorError("NodesUnseen", message, exit_status=TEMPORARY)
+        message = f"nodes that may know of another host are not reached ({away})"
+        hint = "a node that is gone for good: take it out of the configuration"
+        raise SupervisorError("NodesUnseen", message, hint, exit_status=TEMPORARY)
     imported, retired = frozenset(job.store.imported()), bool(job.store.retired())
     return Here(Own.of(job.store), found, archives, imported, retired)

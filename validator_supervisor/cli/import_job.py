@@ -70,9 +70,7 @@ def do(
     chain_: Chain | None = None,
 ) -> Imported:
     """Open, compare with everything that is known, and keep. Raises as ``run``."""
-    if store.retired():
-        message = f"{store.validator} is retired: {halt.retired(store.retired())}"
-        raise SupervisorError("Retired", message, halt.RETIRED_HINT)
+    refuse_retired(store)
     opened = imports.opened(request.given)
     there = listed(validator, request)
     found = gather(store, nodes, secret, SECONDS)
@@ -91,11 +89,19 @@ def do(
     root = imports.root_of(known, newest)
     protection, remarks = imports.protected(keys, request.protection, root, known, now)
     with store.locked():
-        # Once more: another import may have been here meanwhile.
+        # Once more: another import, or a retirement, may have been here meanwhile.
+        refuse_retired(store)
         latest = imports.latest(store, secret, found)
         imports.check(keys, latest, {}, returned=request.returned)
         item = imports.add(store, validator, secret, found, keys, protection, now)
     return Imported(item.name, tuple(sorted(keys)), (*missing, *gone, *remarks, *unseen))
+
+
+def refuse_retired(store: Store) -> None:
+    """Raise SupervisorError ``Retired``: what is made now would be newer than what has left."""
+    if store.retired():
+        message = f"{store.validator} is retired: {halt.retired(store.retired())}"
+        raise SupervisorError("Retired", message, halt.RETIRED_HINT)
 
 
 def listed(validator: Ethereum, request: imports.Request) -> tuple[str, ...]:
@@ -122,7 +128,8 @@ def wanted(
     web3signer.check(validator, have)
     if not isinstance(validator.keys, Keys):
         return dict(opened), ()
-    names, missing = web3signer.adopt(validator.keys, request.named, there, have)
+    removed = newest.manifest.removed_keys if newest else {}
+    names, missing = web3signer.adopt(validator.keys, request.named, there, have, removed)
     return dict.fromkeys(names, Remote()), missing
 
 

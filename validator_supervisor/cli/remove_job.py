@@ -21,7 +21,7 @@ from validator_supervisor import (
 from validator_supervisor.applied import Applied
 from validator_supervisor.beacon import Beacon
 from validator_supervisor.bus.manager import Systemd
-from validator_supervisor.cli import failure, streams
+from validator_supervisor.cli import failure, import_job, streams
 from validator_supervisor.errors import REFUSED, TEMPORARY, SupervisorError
 from validator_supervisor.gather import Found, gather
 from validator_supervisor.liveness import Clock
@@ -97,6 +97,7 @@ def remove(job: Job, keys: Sequence[str], known: Chain | None = None) -> dict[st
     """
     found = _found(job)
     with job.store.locked():
+        import_job.refuse_retired(job.store)
         asked = removal.look(
             keys, imports.latest(job.store, job.secret, found), job.store.validator
         )

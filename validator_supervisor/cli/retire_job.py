@@ -57,6 +57,7 @@ def look(job: Job) -> dict[str, object]:
     newest = imports.latest(job.store, job.secret, found)
     if newest is None or not newest.keys:
         raise SupervisorError("NoKeys", f"{job.store.validator} has no keys")
+    retirement.refuse_remote(newest, job.store.validator)
     imports.moved(marks.foreign(Own.of(job.store), found), job.store.validator)
     return {
         "keys": sorted(newest.keys),

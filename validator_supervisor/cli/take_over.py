@@ -21,7 +21,8 @@ SHOWN = 6
 WARNING = """\
 Two hosts that sign with the same keys get them slashed: part of the stake is burnt, and the keys
 leave the network for good. Go on only where the other host is off and stays off: powered off, its
-disk wiped, or its validator disabled. That it does not answer is no reason."""
+disk wiped, or its validator disabled. That it does not answer is no reason. Nor where `retire` has
+let the keys go from there: a third host may have adopted them, and no node of yours knows."""
 UNWATCHED = """\
 For two epochs the chain is watched for these keys before a lifted validator signs, because only
 that shows another one with the same keys. Without it nothing stands between you and slashing but
@@ -106,8 +107,8 @@ def _ready(client: Client, name: str, ours: Sequence[str]) -> Applied:
     reason = str(found.get("HaltReason", ""))
     code = reason.partition(":")[0]
     if reason and code not in ours:
-        way = "take-over" if code == RETIRED else "resume"
-        hint = f"first: validator-supervisor {way} {name}"
+        resume = f"first: validator-supervisor resume {name}"
+        hint = halt.RETIRED_HINT if code == RETIRED else resume
         raise SupervisorError("Halted", f"{name} is halted: {reason}", hint)
     return applied
 

@@ -32,7 +32,7 @@ def _run(setup: Setup) -> list[str]:
     if validator.distributed:
         words += ["--distributed"]
     if setup.signer:
-        # Without a list, or with --externalSigner.fetch, it is whatever is there at the time.
+        # With --externalSigner.fetch it would be whatever is there at the time.
         words += ["--externalSigner.url", setup.signer.url]
         for keys in setup.signer.joined():
             words += ["--externalSigner.pubkeys", keys]

@@ -53,8 +53,8 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Cha
         world.unlock()
         said = imported(world, *KEYS[:2])
         assert all(f"imported {key}" in said for key in KEYS[:2])
-        world.host.systemctl("start", "validator.target")
         world.host.run("validator-supervisor", "start", NAME, "--no-watch", "--confirm", NAME)
+        world.host.systemctl("start", "validator.target")
         world.host.wait_for_unit(VALIDATOR, seconds=LONG)
         world.wait_for_attestation(NAME, seconds=LONG)
         yield world, chain, signer

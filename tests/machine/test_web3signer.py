@@ -23,6 +23,7 @@ ANNOUNCED = [
     r"has not adopted, ",
     r"does not have, and so nothing signs with, ",
     r"restore: ",
+    r"(liveness|slashing|duties) of main: ",  # a development chain that is busy
     # It is unlocked before it has keys; later it is stopped while it waits for the signer.
     r"it has no keys",
     r"hint: validator-supervisor import-keystore",
